@@ -76,6 +76,27 @@ def test_a_clock_that_is_set_while_a_task_runs_costs_no_hours(
     assert len(ends) == 3 and all(0 <= event["seconds"] < 60 for event in ends)
 
 
+@pytest.mark.parametrize("mode", [0o1777, 0o755])
+def test_a_task_does_not_work_in_a_folder_for_everybody(
+    merged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """An id on the Hub was a folder there as soon as another user made one, behind the check that the model is the one of the start."""
+    merged.unlink()
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    (scratch := tmp_path / "scratch").mkdir()
+    scratch.chmod(mode)
+    monkeypatch.chdir(scratch)
+    seen: list[bool] = []
+
+    def stage(ctx: StageContext) -> None:
+        (scratch / "owner" / "model").mkdir(parents=True)
+        seen.append(Path("owner/model").exists())
+
+    monkeypatch.setattr(worker, "load_stage", lambda config, name: stage)
+    merge(Path("../run"))
+    assert seen == [mode == 0o755], "elsewhere commands and folders of the user are found as before"
+
+
 def test_a_complete_task_is_not_done_again(merged: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = merged.read_bytes()
     assert merge(merged.parents[1]) == ExitCode.COMPLETE

@@ -31,7 +31,7 @@ from undo_hpc.storage.progress import ProgressFile, read_progress
 from undo_hpc.storage.reading import finite
 from undo_hpc.system.energy import joules
 from undo_hpc.system.logs import log_to_task_log
-from undo_hpc.system.ownership import compiler_cache, keep_from_everybody
+from undo_hpc.system.ownership import compiler_cache, keep_from_everybody, leave_folder_for_everybody
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
 
@@ -51,6 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "--ahead", action="store_true", help="submitted before there was a plan: there may be no such task"
     )
     arguments = parser.parse_args(argv)
+    arguments.run_dir = arguments.run_dir.absolute()  # the working folder may change
     die_with_parent_if_asked(pass_on=False)
     keep_from_everybody()
     os.environ.update(compiler_cache())
@@ -157,6 +158,7 @@ def run_task(
     """
     require_trusted_run(run_dir)
     run = open_run(run_dir)
+    leave_folder_for_everybody(run.layout.prepared.parent)  # not the run itself: messages name it as a whole
     search_folders(run.config.plugins)
     plan = wait_for_plan(run, iteration, wait_s=_visibility_wait_s())
     if plan is None:

@@ -91,6 +91,16 @@ def require_own_way(folder: Path) -> None:
                 )
 
 
+def leave_folder_for_everybody(ours: Path) -> None:
+    """Goes from a folder where everybody can write (`/scratch`, in which a command was typed) to one of ours: there an id on the Hub means a
+    folder as soon as another user makes one of its name, behind all checks, and their model would be loaded. Raises OSError."""
+    here = 0
+    with contextlib.suppress(OSError):  # a folder that was removed meanwhile
+        here = Path.cwd().stat().st_mode
+    if here & stat.S_IWOTH and not _trusted(EVERYBODY):
+        os.chdir(ours)
+
+
 def require_own_file(file: Path, what: str) -> None:
     """Refuses a file of a run that another user has written, or that everybody can write. Nothing where there is none. Raises ConfigError."""
     if not file.is_file() or _trusted(EVERYBODY):
