@@ -149,3 +149,21 @@ def test_a_folder_in_the_syntax_of_earlier_versions_renders_as_before(
     assert prompts.refine("P", "R", "", "wrong") == "P\nNot tried.\nR \\boxed{}"
     load_prompts(str(tmp_path))
     assert caplog.text.count("refine.txt: {name} is still read, but is written {{ name }} now") == 1
+
+
+def test_prompts_that_were_cloned_hold_no_words_of_a_file_of_ours(tmp_path: Path) -> None:
+    """A link in them is ours then, whoever chose its end; its words were sent to the teacher."""
+    folder, shared = tmp_path / "clone/prompts", tmp_path / "shared"
+    folder.mkdir(parents=True)
+    shared.mkdir()
+    (shared / "example.txt").write_text("{{ problem }} by a person\n")
+    (folder / "problem.txt").write_text("{{ problem }}\n")
+    (folder / "example.txt").symlink_to(shared / "example.txt")
+    assert "by a person" in load_prompts(str(folder)).texts()["example"]
+    (tmp_path / "id_rsa").write_text("a key of ours\n")
+    (tmp_path / "clone/example.txt").symlink_to("../id_rsa")
+    for end in ("../../id_rsa", "../example.txt"):
+        (folder / "example.txt").unlink()
+        (folder / "example.txt").symlink_to(end)
+        with pytest.raises(ConfigError, match=r"is a link to a file outside of the prompts, .*id_rsa"):
+            load_prompts(str(folder))

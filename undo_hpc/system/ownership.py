@@ -137,8 +137,8 @@ def require_not_lent(path: Path) -> None:
             )
 
 
-def require_no_stray_link(file: Path, folder: Path) -> None:
-    """Refuses a link in a model's folder that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
+def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> None:
+    """Refuses a link in a folder of a model, or of prompts, that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
     whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student. Those that people lay lead
     to another model's file of that name, those of the Hub's cache to its blobs. Raises ConfigError, OSError."""
     top = folder.resolve()
@@ -149,8 +149,8 @@ def require_no_stray_link(file: Path, folder: Path) -> None:
         by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
         if not (end.is_relative_to(top) or end.name == file.name or of_the_hub or by_the_way):
             raise ConfigError(
-                f"{link} is a link to a file outside of the model, {end}, whose words would stand in the student",
-                hint="ask who made the model; or, if it is meant so, put a copy of that file in place of the link",
+                f"{link} is a link to a file outside of {what}, {end}, whose words would stand in what comes of it",
+                hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
             )
 
 
