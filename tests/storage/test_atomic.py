@@ -11,7 +11,7 @@ import pytest
 
 from undo_hpc.errors import ExitCode, StorageError
 from undo_hpc.storage import atomic
-from undo_hpc.storage.atomic import publish_dir, read_json, write_bytes, write_json
+from undo_hpc.storage.atomic import copy_file, publish_dir, read_json, write_bytes, write_json
 
 
 def test_a_written_file_is_whole_and_leaves_no_temporary(tmp_path: Path) -> None:
@@ -96,3 +96,17 @@ def test_a_link_under_a_temporary_name_is_not_followed(
     with pytest.raises(StorageError, match="cannot write"):
         atomic.write_bytes(tmp_path / "file", b"new")
     assert (tmp_path / "mine").read_text() == "mine" and not (tmp_path / "file").exists()
+
+
+def test_neither_a_link_nor_a_pipe_is_copied(tmp_path: Path) -> None:
+    """Of a run that somebody gave us: a fork copies the log of a training, which no manifest lists. At a pipe it waited for ever."""
+    (tmp_path / "key").write_text("ours")
+    (tmp_path / "link").symlink_to("key")
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "pipe"):
+        with pytest.raises(StorageError, match=name):
+            copy_file(tmp_path / name, tmp_path / "copy")
+    copy_file(tmp_path / "nothing", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    copy_file(tmp_path / "key", tmp_path / "copy")
+    assert (tmp_path / "copy").read_text() == "ours"

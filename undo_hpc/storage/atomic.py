@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from undo_hpc.errors import StorageError
-from undo_hpc.storage.opening import open_binary, read_bytes
+from undo_hpc.storage.opening import open_binary, open_file, read_bytes
 
 _DAMAGED = "the file was damaged or changed from outside; put it back, or start a new run"
 _JSON = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -196,7 +196,10 @@ def link_file(source: Path, target: Path) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """A durable copy; nothing where there is no source. Raises StorageError."""
-    if source.exists():
-        with source.open("rb") as file:
+    """A durable copy of a regular file, which a link is not: it may lead out of a run, to a key. Nothing where there is no source. Raises
+    StorageError."""
+    if os.path.lexists(source):
+        with translate_os_error(source):
+            file = os.fdopen(open_file(source, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        with file:
             write_bytes(target, iter(lambda: file.read(1 << 20), b""))
