@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -174,6 +175,25 @@ undo_unpack {local} {archive} {code} && echo STAGED
     done = subprocess.run(["bash", "-c", looks], capture_output=True, text=True, timeout=60)
     # It was looked at, and changed.
     assert "STAGED" not in done.stdout and (local / "theirs").is_symlink(), done
+
+
+def test_an_access_list_of_the_place_gives_nobody_what_is_unpacked(
+    tmp_path: Path, python: Path, code: Path
+) -> None:
+    """A default list counts in place of the umask: users whom it names could change the packages that tasks import."""
+    archive, local = pack_environment(tmp_path / "code", str(python)), tmp_path / "local"
+    local.mkdir()
+    entries = [(1, 7, 2**32 - 1), (2, 7, 54321), (4, 7, 2**32 - 1), (16, 7, 2**32 - 1), (32, 5, 2**32 - 1)]
+    listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+    try:
+        os.setxattr(local, "system.posix_acl_default", listed)
+    except OSError:
+        pytest.skip("the file system has no access control lists")
+    paths, _ = stage(local, archive, code)
+    place = local / f"undo-{os.getuid()}"
+    assert (
+        paths[0].startswith(str(place)) and place.stat().st_mode & 0o077 == 0
+    )  # the most that it gives to anybody
 
 
 def test_settings_that_mean_nothing_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The probe: which settings a sweep tries, what it prefers, and that a setting which fails is a result."""
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from undo_hpc.engines import Request
 from undo_hpc.engines.base import digest
 from undo_hpc.pipeline.run import open_run
 from undo_hpc.storage.shards import read_rows
+from undo_hpc.tiny import models_dir
 
 
 def test_each_key_is_tried_on_top_of_the_fastest_so_far() -> None:
@@ -71,6 +74,22 @@ def test_a_setting_that_takes_too_long_is_ended() -> None:
     asked = [Request("r", "2 + 2?", 0, 0.0, 4)]
     found = measure_apart(EngineConfig(), TeacherConfig(model="tiny:teacher"), asked, {}, limit_s=0.05)
     assert "within" in found.failed and not found.tokens_per_s
+
+
+def test_a_models_id_is_no_folder_of_a_place_for_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user makes one behind the checks of the command."""
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    tmp_path.chmod(0o1777)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(Path(models_dir()) / "teacher", tmp_path / "owner" / "model")
+    engine, model = EngineConfig(name="transformers"), TeacherConfig(model="owner/model", dtype="float32")
+    found = measure_apart(
+        engine, model, [Request("0", "1+1?", seed=1, temperature=0.0, max_tokens=2)], {}, 120
+    )
+    assert found.failed and "owner/model" in found.failed, found
 
 
 @pytest.mark.slow
