@@ -164,3 +164,19 @@ def test_a_preset_of_the_method_sets_its_keys_and_yields_to_those_given(tmp_path
 def test_a_preset_changes_what_it_names_and_nothing_else(name: str) -> None:
     changed = METHOD_PRESETS[name] | {"preset": name}
     assert MethodConfig(preset=name).model_dump() == MethodConfig().model_dump() | changed  # type: ignore[arg-type]
+
+
+def test_a_configuration_that_everybody_can_put_another_in_place_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours was looked at, and theirs was read: another user changed the two for each other all the time."""
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    (file := tmp_path / "mine.yaml").write_text("name: x\n")
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigError, match="every user of this machine can put another file in place of"):
+        load_config(str(file))
+    tmp_path.chmod(0o1777)  # what is ours stays there
+    assert load_config(str(file)).name == "x"
+    tmp_path.chmod(0o777)
+    monkeypatch.setenv("UNDO_TRUST", "*")
+    assert load_config(str(file)).name == "x"

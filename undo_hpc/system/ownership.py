@@ -204,7 +204,7 @@ def _links(folders: Iterable[Path]) -> Iterator[str]:
 
 
 def require_not_for_everybody(file: Path) -> None:
-    """Refuses a file that everybody can write, or that another user has put into a folder for everybody (/tmp), where one of ours may have
+    """Refuses a file that everybody can write or replace, or that another user has put into a folder for everybody (/tmp), where one of ours may have
     been: it names programs that run under this account. A colleague's file in a place of theirs is the user's to choose. Raises ConfigError."""
     if not file.is_file() or _trusted(EVERYBODY):
         return
@@ -212,6 +212,14 @@ def require_not_for_everybody(file: Path) -> None:
         raise ConfigError(
             f"every user of this machine can write {file}, which names programs that run as you",
             hint=f"chmod o-w {file}, after a look at it; where the file system knows no users: export {TRUST}='*'",
+        )
+    if (
+        file.parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+    ):  # between a look and the reading, too
+        raise ConfigError(
+            f"every user of this machine can put another file in place of {file}, which names programs that run as you: its folder has no "
+            "sticky bit",
+            hint=f"copy it to a folder of your own, after a look at it; where the file system knows no users: export {TRUST}='*'",
         )
     if len(file.parts) > 1 and not file.is_absolute():
         require_not_planted(Path.cwd(), str(file), "the path")
