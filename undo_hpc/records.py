@@ -21,6 +21,7 @@ SPLITS = (
 Verdict = Literal["correct", "wrong", "no_answer", "unparsed", "timeout"]
 AnswerKind = Literal["auto", "number", "expression", "letter", "text"]
 JUDGED = "judge"  # the `method` of a verdict that a judge model gave
+NOT_JUDGED = "judge failed"  # and of one that stays undecided, for the judge model did not answer
 FinishReason = Literal["stop", "length", "error"]
 
 

@@ -22,13 +22,14 @@ import pytest
 from undo_hpc.checkers.code import CodeChecker, last_program
 from undo_hpc.checkers.command import CommandChecker
 from undo_hpc.checkers.exact import ExactText
+from undo_hpc.checkers.judge import Judge
 from undo_hpc.checkers.sandbox import run_python
 from undo_hpc.config.load import override
-from undo_hpc.config.schema import RunConfig
+from undo_hpc.config.schema import JudgeConfig, RunConfig
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.grading import GradeItem
 from undo_hpc.method.metrics import count_attempts
-from undo_hpc.records import JUDGED, Attempt, Grade
+from undo_hpc.records import JUDGED, NOT_JUDGED, Attempt, Grade
 from undo_hpc.stages.checker import checker_of
 from undo_hpc.stages.verdicts import checker_version
 
@@ -371,6 +372,15 @@ def test_a_judge_is_asked_about_the_undecided_alone(server: str, monkeypatch: py
         for k, g in enumerate(found)
     ]
     assert count_attempts(rows)["judged"] == 2 and "judged" not in count_attempts(rows[:2])
+
+
+def test_what_the_judge_was_not_able_to_say_is_told() -> None:
+    """A verdict that a judge has left open is another thing than one of which it could not be asked."""
+    config = JudgeConfig.model_validate(
+        {"model": "judge", "openai": {"base_url": "http://127.0.0.1:9/v1", "max_retries": 1}}
+    )
+    found = list(Judge(Undecided(), config).grade_many(item(text, "7") for text in ("wrong 1", "so seven")))
+    assert [(g.verdict, g.method) for g in found] == [("wrong", "rule"), ("unparsed", NOT_JUDGED)]
 
 
 def test_a_judge_without_a_server_is_refused() -> None:

@@ -14,13 +14,15 @@ import pytest
 from tests.checkers.harsh import Harsh
 from tests.observe.synthetic import RunBuilder
 from undo_hpc.campaign.definition import REPEATED
+from undo_hpc.checkers.judge import Judge
 from undo_hpc.cli import main
+from undo_hpc.config.schema import JudgeConfig
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.regrade import _renewed, regrade
 from undo_hpc.errors import ConfigError, LeaseError
-from undo_hpc.grading import CHECKER_VERSION
+from undo_hpc.grading import CHECKER_VERSION, GradeItem
 from undo_hpc.observe.outcome import warnings_of
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.evidence import gather_evidence
@@ -29,6 +31,7 @@ from undo_hpc.pipeline.results import find_metrics, read_metrics
 from undo_hpc.pipeline.run import Run, open_run
 from undo_hpc.pipeline.state import combined_digest
 from undo_hpc.records import SPLITS, Attempt, Grade, Problem
+from undo_hpc.stages.checker import Judged, OwnChecker
 from undo_hpc.stages.verdicts import checker_of_tasks, require_one_checker
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.lease import Lease
@@ -85,6 +88,28 @@ def test_by_default_it_tells_and_writes_nothing(
     (change,) = [json.loads(line) for line in (tmp_path / "changes.jsonl").read_text().splitlines()]
     assert (change["shard"], change["before"], change["after"]) == (name, "wrong", "correct")
     assert {p: p.read_bytes() for p in run.layout.root.rglob("*") if p.is_file()} == before
+
+
+class _Undecided:
+    """Decides nothing."""
+
+    def grade_many(self, items: Iterable[GradeItem]) -> list[Grade]:
+        return [Grade("unparsed", item.prediction, "rule") for item in items]
+
+
+def test_verdicts_of_a_judge_that_cannot_be_asked_stand(
+    run: Run, played: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no verdict that its server is down: all that it has decided would become undecided, and later iterations be put aside."""
+    settings = {"base_url": "http://127.0.0.1:9/v1", "max_retries": 1}
+    judge = Judge(_Undecided(), JudgeConfig.model_validate({"model": "judge", "openai": settings}))
+    monkeypatch.setattr(
+        "undo_hpc.control.regrade.checker_of", lambda config, workers: Judged(OwnChecker(_Undecided()), judge)
+    )
+    done = regrade(run, apply=True)
+    assert done.graded > 100 and done.changes == [] and done.late > 0
+    for path in played.rglob("shard-*.jsonl"):
+        assert (run.layout.root / path.relative_to(played)).read_bytes() == path.read_bytes()
 
 
 def test_apply_writes_verdicts_and_evidence_stays_whole(run: Run, played: Path) -> None:

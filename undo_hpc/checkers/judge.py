@@ -12,7 +12,7 @@ from undo_hpc.engines import Engine, Request, load_engine
 from undo_hpc.errors import EngineError
 from undo_hpc.grading import GradeItem
 from undo_hpc.grading.reasoning import visible
-from undo_hpc.records import JUDGED, Grade
+from undo_hpc.records import JUDGED, NOT_JUDGED, Grade
 
 log = logging.getLogger(__name__)
 _MOST_CHARS = 3000  # of an answer's end that is shown
@@ -40,18 +40,22 @@ class Judge:
         )
 
     def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        """A grade for each item. Where the server fails, verdicts stay undecided."""
+        """A grade for each item. Where the server fails, verdicts stay undecided, and their method says so."""
         asked = list(items)
         grades = list(self._inner.grade_many(asked))
         open_ones = [k for k, grade in enumerate(grades) if grade.verdict in self._config.verdicts]
-        for number, right in self._ask({k: asked[k] for k in open_ones}).items():
-            verdict = "correct" if right else "wrong"
-            grades[number] = replace(grades[number], verdict=verdict, method=JUDGED)
+        said = self._ask({k: asked[k] for k in open_ones})
+        for number in open_ones:
+            if number not in said:
+                grades[number] = replace(grades[number], method=NOT_JUDGED)
+            elif (right := said[number]) is not None:
+                verdict = "correct" if right else "wrong"
+                grades[number] = replace(grades[number], verdict=verdict, method=JUDGED)
         yield from grades
 
-    def _ask(self, items: dict[int, GradeItem]) -> dict[int, bool]:
-        """What the model says of each item, where it says yes or no."""
-        said: dict[int, bool] = {}
+    def _ask(self, items: dict[int, GradeItem]) -> dict[int, bool | None]:
+        """What the model says of each item that it answers: yes, no, or None for other words."""
+        said: dict[int, bool | None] = {}
         if not items or self._engine is None:
             return said
         requests = [
@@ -61,8 +65,8 @@ class Judge:
         try:
             for done in self._engine.generate(requests):
                 word = done.text.strip().strip("*\"'.").lower()[:3]
-                if done.finish_reason != "error" and word in ("yes", "no", "no.", "no,", "no "):
-                    said[int(done.id)] = word == "yes"
+                if done.finish_reason != "error":
+                    said[int(done.id)] = word == "yes" if word in ("yes", "no", "no.", "no,", "no ") else None
         except EngineError as error:
             log.warning("the judge cannot be asked (%s): undecided verdicts stay undecided", error.message)
             self._engine = None

@@ -31,7 +31,7 @@ from undo_hpc.method.quality import assess
 from undo_hpc.pipeline.plan import Stage, Task, build_graph
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import LAST_STAGE, followers, is_graded
-from undo_hpc.records import Attempt, Grade, Problem
+from undo_hpc.records import NOT_JUDGED, Attempt, Grade, Problem
 from undo_hpc.stages.attempts import basis_of, checker_tag
 from undo_hpc.stages.checker import AnswerChecker, checker_of
 from undo_hpc.stages.prepare import prepared_digest
@@ -81,7 +81,8 @@ class Regrade:
     Attributes:
         graded: answers that were graded again.
         changes: verdicts that differ.
-        late: answers that were not decided in time now and keep their verdict: the clock is no checker.
+        late: answers that were not decided in time now, or of which the judge could not be asked, and that keep their verdict: neither
+            the clock nor a server that is down is a checker.
         skipped: tasks without evidence, which have nothing to grade.
         unread: iterations of which answers are damaged, and were not graded.
         again: (iteration, stage) that the next launch makes again, after `apply`.
@@ -240,7 +241,7 @@ def _grade(
         items.append(GradeItem(row.text, problem.ground_truth, problem.kind, problem.options))
     for row, grade in zip(rows, checker.grade_many(items), strict=True):
         done.graded += 1
-        if grade.verdict == "timeout" and row.verdict != "timeout":
+        if grade.verdict != row.verdict and (grade.verdict == "timeout" or grade.method == NOT_JUDGED):
             done.late += 1
             yield row
             continue

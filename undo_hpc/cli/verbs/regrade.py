@@ -57,7 +57,11 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
         write_bytes(arguments.changes, dump_rows([asdict(change) for change in done.changes]))
     notes = f"; {counted(done.skipped, 'task')} without results" if done.skipped else ""
-    notes += f"; {done.late} were not decided in time and keep their verdict" if done.late else ""
+    notes += (
+        f"; {done.late} were not decided now (no time, or no answer of the judge) and keep their verdict"
+        if done.late
+        else ""
+    )
     differ = "differs" if len(done.changes) == 1 else "differ"
     console.print(
         f"{counted(done.graded, 'answer')} graded again, {counted(len(done.changes), 'verdict')} {differ}{notes}",
