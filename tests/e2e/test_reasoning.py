@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.e2e.campaign import Small
 from tests.training import tiny_student
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 
 
 def thinking_off(place: Path) -> Path:

@@ -19,7 +19,7 @@ from undo_hpc.engines.base import Request
 from undo_hpc.engines.chat import Chat
 from undo_hpc.engines.decoding import complete
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 
 
 def test_ids_are_the_templates_own(tiny_model: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_damaged_model_is_found_by_dry_run_and_launcher(
 
 
 def test_an_index_that_promises_more_than_its_files_hold(tmp_path: Path) -> None:
-    from undo_hpc.models import damaged_files
+    from undo_hpc.models.files import damaged_files
 
     folder = Path(shutil.copytree(models_dir() / "student", tmp_path / "model"))
     part = (folder / "model.safetensors").rename(folder / "model-00001-of-00002.safetensors")

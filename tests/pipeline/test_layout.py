@@ -12,7 +12,7 @@ ROOT = Path(undo_hpc.__file__).parent
 LAYOUT = ROOT / "pipeline" / "layout.py"
 # Rooms that have no run directory: a campaign has a folder of its own (campaign/state.py), training a work directory of its own,
 # models and tokenizers are Hugging Face folders.
-ELSEWHERE = {"training", "tiny", "grading", "prompts", "models.py", "campaign"}
+ELSEWHERE = {"training", "tiny", "grading", "prompts", "models", "campaign"}
 
 
 JOINING = ("joinpath", "glob", "rglob", "with_name")

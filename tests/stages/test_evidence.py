@@ -20,7 +20,7 @@ from tests.stages.build import (
 from undo_hpc import prompts
 from undo_hpc.control.planning import current_state, make_plan
 from undo_hpc.errors import DataError, EvidenceError, LeaseError, UndoError
-from undo_hpc.models import fingerprint
+from undo_hpc.models.files import fingerprint
 from undo_hpc.pipeline.plan import EvaluationSlice
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import Attempt, Problem

@@ -24,7 +24,7 @@ from undo_hpc.control.planning import make_plan
 from undo_hpc.engines.chat import load_tokenizer
 from undo_hpc.errors import DataError, EvidenceError, Requeue
 from undo_hpc.method.copying import Copying
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 from undo_hpc.pipeline.evidence import gather_evidence
 from undo_hpc.pipeline.plan import build_graph
 from undo_hpc.pipeline.run import Run, create_or_open, open_run

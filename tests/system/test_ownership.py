@@ -17,7 +17,7 @@ from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import load_problems
 from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 from undo_hpc.prompts import load_prompts
 from undo_hpc.system import ownership
 from undo_hpc.system.guard import guard

@@ -15,7 +15,7 @@ from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import RunState, discard_stale, latest_planned
 from undo_hpc.control.results import require_results
 from undo_hpc.errors import Incomplete
-from undo_hpc.models import public_name
+from undo_hpc.models.resolve import public_name
 from undo_hpc.observe.next_step import after_part
 from undo_hpc.observe.progress import choose_display
 from undo_hpc.observe.summary import show_outcome, show_summary

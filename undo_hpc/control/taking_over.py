@@ -20,6 +20,7 @@ from undo_hpc.config.differences import differing_keys, is_neutral
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.planning import make_plan
 from undo_hpc.errors import EvidenceError
+from undo_hpc.models.files import changed_files
 from undo_hpc.pipeline.own_prompts import as_in, by_content
 from undo_hpc.pipeline.plan import IterationPlan, Stage, Task, build_graph, decide_run
 from undo_hpc.pipeline.results import read_metrics
@@ -186,9 +187,11 @@ def _take_iteration(
     return "advance" in done
 
 
-def _content(model: dict[str, Any] | None) -> Any:
-    """What a prepared run records of a model, without the place of local files: jobs have the embedded models in a copy of the code."""
-    return (model or {}).get("files") or model
+def _same_model(one: dict[str, Any] | None, other: dict[str, Any] | None) -> bool:
+    """Whether two prepared runs record the same model; the place of local files counts for nothing: jobs have the embedded models in a
+    copy of the code."""
+    files = [(model or {}).get("files") for model in (one, other)]
+    return not changed_files(files[0], files[1]) if files[0] and files[1] else one == other
 
 
 class _Donor:
@@ -204,7 +207,7 @@ class _Donor:
         }  # fmt: skip
         models = (mine.details.get("models", {}), theirs.details.get("models", {}))
         self._same_model = {
-            role: taker.asks_as(run, role) and _content(models[0].get(role)) == _content(models[1].get(role))
+            role: taker.asks_as(run, role) and _same_model(models[0].get(role), models[1].get(role))
             for role in ("teacher", "student")
         }
 

@@ -17,7 +17,7 @@ from undo_hpc.config.parts import asks, has_rationales
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks import Benchmark
 from undo_hpc.method.metrics import sum_generation
-from undo_hpc.models import public_name
+from undo_hpc.models.resolve import public_name
 from undo_hpc.pipeline.run import Run
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.manifest import Manifest

@@ -12,7 +12,7 @@ from typing import Any
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError, UndoError
-from undo_hpc.models import unreachable
+from undo_hpc.models.hub import unreachable
 from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.ownership import require_not_lent
 

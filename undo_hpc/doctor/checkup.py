@@ -12,7 +12,7 @@ from undo_hpc.doctor.machine import check_file_system, check_gpu, check_space
 from undo_hpc.doctor.packages import check_python, check_versions
 from undo_hpc.doctor.scheduler import check_slurm
 from undo_hpc.errors import UndoError
-from undo_hpc.models import loaded_models, resolve_model
+from undo_hpc.models.resolve import loaded_models, resolve_model
 from undo_hpc.system.wording import counted
 
 

@@ -12,7 +12,7 @@ from undo_hpc.control.checks.finding import Finding
 from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
-from undo_hpc.models import loaded_models
+from undo_hpc.models.resolve import loaded_models
 from undo_hpc.system.data_files import expanded
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks.finding import Finding
 from undo_hpc.doctor.packages import installed
 from undo_hpc.errors import UndoError
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 from undo_hpc.system.data_files import expanded
 
 SHARED = ("nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "cephfs", "fuse.ceph", "wekafs", "panfs", "pvfs2", "orangefs", "afs",

@@ -12,7 +12,9 @@ from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
 from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import loading
-from undo_hpc.models import check_tokenizer, require_own_files, resolve_model
+from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.resolve import resolve_model
+from undo_hpc.models.tokenizer import check_tokenizer
 from undo_hpc.system.logs import adopt
 
 _MARK = "\x07answer\x07"

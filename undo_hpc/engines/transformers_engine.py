@@ -26,7 +26,7 @@ from undo_hpc.engines.slot_cache import why_unsupported
 from undo_hpc.engines.static_batching import StaticBatchDecoder
 from undo_hpc.engines.transformers_scoring import score_in_lanes
 from undo_hpc.errors import ConfigError, EngineError, loading
-from undo_hpc.models import require_own_files
+from undo_hpc.models.own_files import require_own_files
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from undo_hpc.data.cards import (
     source_licence,
 )
 from undo_hpc.method.metrics import beats_untrained
-from undo_hpc.models import hub_id, public_name
+from undo_hpc.models.resolve import hub_id, public_name
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings, learned
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from undo_hpc.config.schema import HubConfig
 from undo_hpc.errors import ConfigError, ExitCode, UndoError
-from undo_hpc.models import unreachable
+from undo_hpc.models.hub import unreachable
 from undo_hpc.system.credentials import redacted
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from undo_hpc.data.distilled import read_distilled
 from undo_hpc.engines.base import digest
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.method.metrics import is_right, share
-from undo_hpc.models import loaded_models
+from undo_hpc.models.resolve import loaded_models
 from undo_hpc.observe.preview import ModelReader, learned_tokens
 from undo_hpc.pipeline.layout import IterationLayout, distilled_files
 from undo_hpc.pipeline.plan import IterationPlan

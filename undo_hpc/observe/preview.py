@@ -14,7 +14,7 @@ from undo_hpc.config.parts import asks, effective_iterations, has_rationales, on
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import UndoError
 from undo_hpc.method.targets import first_target, refine_target, shown_example, shown_past
-from undo_hpc.models import loaded_models
+from undo_hpc.models.resolve import loaded_models
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import Problem, Target
 from undo_hpc.stages.targets import prompt_of

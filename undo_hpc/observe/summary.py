@@ -11,7 +11,7 @@ from undo_hpc.control.finished import all_metrics
 from undo_hpc.control.prune import usage
 from undo_hpc.control.spent import measure
 from undo_hpc.method.metrics import rows_learned
-from undo_hpc.models import public_name
+from undo_hpc.models.resolve import public_name
 from undo_hpc.observe.after import report_is_old
 from undo_hpc.observe.outcome import outcome, warnings_of
 from undo_hpc.observe.whole import look_at_whole

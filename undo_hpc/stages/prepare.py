@@ -31,7 +31,9 @@ from undo_hpc.data.many_ids import SortedDigests
 from undo_hpc.data.problem_file import select
 from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
-from undo_hpc.models import check_hub_model, damaged_files, fingerprint, loaded_models, resolve_model
+from undo_hpc.models.files import changed_files, damaged_files, fingerprint
+from undo_hpc.models.hub import check_hub_model
+from undo_hpc.models.resolve import loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
 from undo_hpc.storage.atomic import write_bytes
@@ -285,12 +287,7 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
         folder = Path(str(recorded.get("model", "")))
         if recorded.get("files") is None or not folder.is_dir():
             continue
-        now = fingerprint(folder)
-        changed = sorted(
-            name
-            for name in recorded["files"].keys() | now.keys()
-            if recorded["files"].get(name) != now.get(name)
-        )
+        changed = changed_files(recorded["files"], fingerprint(folder))
         if changed:
             raise DataError(
                 f"{role}.model: {folder.absolute()} is not the model that this run began with: "

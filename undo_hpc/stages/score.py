@@ -17,7 +17,7 @@ from undo_hpc.engines.chat import load_tokenizer
 from undo_hpc.engines.scoring import Scorer, ScoreRequest, TokenScores, match_tokenizers
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.method.copying import Copying
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 from undo_hpc.stages.context import StageContext, gate
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.score_rows import PLAIN, Left, ToScore, own_answers, rationales

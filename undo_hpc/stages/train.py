@@ -12,7 +12,7 @@ from typing import Any
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError, ExitCode, Requeue, TrainingError
 from undo_hpc.method.copying import Copying
-from undo_hpc.models import resolve_model
+from undo_hpc.models.resolve import resolve_model
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json

@@ -27,7 +27,7 @@ from undo_hpc.chat.template import Message, clock_of, rendered
 from undo_hpc.chat.training_text import NotLearned, Turn, TurnWriter, close_turn
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import DataError, StorageError
-from undo_hpc.models import check_tokenizer
+from undo_hpc.models.tokenizer import check_tokenizer
 from undo_hpc.prompts import load_prompts
 from undo_hpc.storage.atomic import fsync_dir, temporary_name, translate_os_error
 from undo_hpc.storage.manifest import seal_of, sealed

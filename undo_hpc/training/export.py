@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 
 from undo_hpc.config.train import TrainConfig
-from undo_hpc.models import hub_id, public_name
+from undo_hpc.models.resolve import hub_id, public_name
 from undo_hpc.storage.atomic import make_folder, publish_dir, translate_os_error, write_json
 from undo_hpc.storage.lease import check_inherited
 from undo_hpc.system.templates import render_card

@@ -13,7 +13,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError, loading
-from undo_hpc.models import require_own_files
+from undo_hpc.models.own_files import require_own_files
 from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec

@@ -15,7 +15,7 @@ from undo_hpc.chat.training_text import TurnWriter, sample_turns
 from undo_hpc.config.parts import asks
 from undo_hpc.config.schema import ModelConfig, RunConfig, StudentConfig
 from undo_hpc.errors import ConfigError, DataError
-from undo_hpc.models import resolve_model, text_settings
+from undo_hpc.models.resolve import resolve_model, text_settings
 from undo_hpc.prompts import load_prompts
 from undo_hpc.training.loss_tokens import load_tokenizer
 

@@ -167,7 +167,7 @@ def _engine(config: RunConfig) -> str:
 def _model_and_problems(config: RunConfig, run_dir: Path | None, count: int) -> tuple[Any, list[Problem]]:
     import time
 
-    from undo_hpc.models import resolve_model
+    from undo_hpc.models.resolve import resolve_model
     from undo_hpc.pipeline.run import open_run
     from undo_hpc.stages.prepare import read_sources
 

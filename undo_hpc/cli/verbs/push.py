@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     """Pushes and says what was sent."""
     from undo_hpc.hub.contents import packages
     from undo_hpc.hub.push import push
-    from undo_hpc.models import require_repository
+    from undo_hpc.models.resolve import require_repository
     from undo_hpc.pipeline.run import Run, open_run, require_trusted_run
     from undo_hpc.system.ownership import others_who_write
     from undo_hpc.system.wording import counted

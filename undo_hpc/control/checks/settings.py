@@ -18,7 +18,7 @@ from undo_hpc.engines import load_own_engine
 from undo_hpc.engines.api_key import find_key
 from undo_hpc.engines.vllm_nodes import spread
 from undo_hpc.errors import ConfigError
-from undo_hpc.models import context_of, require_repository, resolve_model
+from undo_hpc.models.resolve import context_of, require_repository, resolve_model
 from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage

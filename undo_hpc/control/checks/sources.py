@@ -12,7 +12,8 @@ from undo_hpc.config.schema import RunConfig, SourceConfig
 from undo_hpc.control.checks.finding import NotChecked
 from undo_hpc.data.benchmarks.loader import describe_benchmark
 from undo_hpc.errors import DataError
-from undo_hpc.models import loaded_models, resolve_model, unreachable
+from undo_hpc.models.hub import unreachable
+from undo_hpc.models.resolve import loaded_models, resolve_model
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.stages.prepare import Sources, describe_model, read_added, read_sources
 from undo_hpc.system.data_files import expanded

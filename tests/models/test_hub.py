@@ -1,0 +1,78 @@
+"""The Hub's answers about a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from undo_hpc.errors import DataError
+from undo_hpc.models.hub import check_hub_model
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
+    """A Hub that answers every request with the last (status, error code) of the list."""
+    from huggingface_hub import constants
+
+    answers: list[tuple[int, str]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            status, code = answers[-1]
+            self.send_response(status)
+            for name, value in (
+                ("X-Error-Code", code),
+                ("X-Repo-Commit", "0" * 40),
+                ("ETag", '"1"'),
+                ("Content-Length", "2"),
+            ):
+                self.send_header(name, value)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            return None
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    yield answers
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_model_that_the_hub_does_not_have_is_refused_and_a_silent_hub_is_not_believed(
+    hub: list[tuple[int, str]],
+) -> None:
+    hub.append((200, ""))
+    check_hub_model("org/model")
+    hub.append((503, ""))
+    check_hub_model("org/model")
+    for status, code, words in ((404, "RepoNotFound", "no model org/modle"), (404, "RevisionNotFound", "no revision 'v9'"),
+                                (403, "GatedRepo", "gated"), (404, "EntryNotFound", r"no config\.json")):  # fmt: skip
+        hub.append((status, code))
+        with pytest.raises(DataError, match=words):
+            check_hub_model("org/modle", "v9")
+    with pytest.raises(DataError, match="nor an id"):
+        check_hub_model("my model")
+
+
+def test_without_a_network_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    check_hub_model("org/model")  # HF_HUB_OFFLINE is set in tests
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    )
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    check_hub_model("org/model")

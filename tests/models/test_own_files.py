@@ -1,0 +1,96 @@
+"""A model is loaded from its own files alone."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from tests.models.build import complete
+from undo_hpc.config.schema import ModelConfig
+from undo_hpc.engines.chat import load_tokenizer
+from undo_hpc.errors import ConfigError, DataError
+from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.resolve import resolve_model
+from undo_hpc.training import student
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("adapter_config.json", "{}", "owner/model: is a LoRA adapter, not a model, or holds one"),
+        (
+            "config.json",
+            '{"speculators_config": {"verifier": {}}}',
+            "vLLM loads the one that speculators_config",
+        ),
+        ("config.json", '{"text_model_id": "/models/ours"}', "vLLM loads the one that text_model_id"),
+        (
+            "config.json",
+            '{"attribute_map": {"a": "text_model_id"}, "a": "/models/ours"}',
+            "vLLM loads the one that attribute_map",
+        ),
+        ("config.json", '{"audio_model_id": null}', ""),
+        ("config.json", "[]", ""),
+        ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
+        (
+            "tokenizer_config.json",
+            '{"vocab": {"a": 0}, "vocab_file": "vocab.txt", "init_inputs": [], "fast_tokenizer_files": ["tokenizer.4.0.0.json"]}',
+            "",
+        ),
+        (
+            "special_tokens_map.json",
+            '{"vocab_file": "/proc/self/environ"}',
+            "special_tokens_map.json sets vocab_file",
+        ),
+        (
+            "special_tokens_map.json",
+            '{"eos_token": "a", "image_token": "b", "additional_special_tokens": ["c"]}',
+            "",
+        ),
+    ],
+)
+def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
+    name: str, text: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers reads the files that it names: the student was published with their lines in tokenizer.json, or began from the weights
+    of another folder."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    place = tmp_path / "models--owner--model"
+    (place / "refs").mkdir(parents=True)
+    (place / "refs" / "main").write_text("a" * 40)
+    (place / "snapshots" / ("a" * 40)).mkdir(parents=True)
+    require_own_files("owner/model")
+    (place / "snapshots" / ("a" * 40) / name).write_text(text)
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", lambda *words, **named: "loaded")
+    for load in (
+        lambda: load_tokenizer("owner/model", ModelConfig(model="owner/model")),
+        lambda: student.load_tokenizer(
+            SimpleNamespace(model="owner/model", revision="", trust_remote_code=False)
+        ),
+    ):
+        if message:
+            with pytest.raises(DataError, match=message):
+                load()
+        else:
+            assert load() == "loaded"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+def test_a_link_that_another_user_puts_there_while_a_model_is_loaded_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, secret = complete(tmp_path / "model"), tmp_path / "secret.json"
+    secret.write_text("{}")
+
+    def swap(*words: object, **named: object) -> str:
+        (model / "generation_config.json").symlink_to(secret)
+        os.chown(model / "generation_config.json", 54321, -1, follow_symlinks=False)
+        return "loaded"
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", swap)
+    assert resolve_model(str(model))
+    with pytest.raises(ConfigError, match=r"generation_config\.json is a link of another user"):
+        load_tokenizer(str(model), ModelConfig(model=str(model)))
