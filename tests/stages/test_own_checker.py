@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from undo_hpc.config.load import override
+from undo_hpc.config.schema import RunConfig
+from undo_hpc.control.checks.settings import check_plugins
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import GradeItem
 from undo_hpc.records import Grade
@@ -43,3 +46,14 @@ def test_what_is_no_verdict_is_refused(grades: Any, said: str) -> None:
 def test_grades_are_passed_on() -> None:
     grades = [RIGHT, Grade("no_answer", "", "mine")]
     assert list(OwnChecker(Fake(iter(grades))).grade_many(ITEMS)) == grades
+
+
+@pytest.mark.parametrize("name", ["", "exact", "code", "command: python /a/check.py"])
+def test_a_run_starts_with_each_checker_that_needs_no_code(name: str) -> None:
+    check_plugins(override(RunConfig(), [f"grading.checker='{name}'"]))
+
+
+@pytest.mark.parametrize("name", ["exactly", "command:", "no_such_package:Checker"])
+def test_no_run_starts_with_a_checker_that_there_is_not(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"grading\.checker"):
+        check_plugins(override(RunConfig(), [f"grading.checker='{name}'"]))

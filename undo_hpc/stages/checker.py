@@ -81,7 +81,7 @@ def load_checker(name: str) -> OwnChecker:
 def checker_of(config: RunConfig, *, workers: int = 0) -> AnswerChecker:
     """The checker as configured; `workers` instead of the configured number of processes. Raises ConfigError."""
     grading = config.grading
-    inner = _decides(config, workers or grading.workers)
+    inner = decider_of(config, workers or grading.workers)
     if grading.judge.model:
         from undo_hpc.checkers.judge import Judge
 
@@ -89,8 +89,8 @@ def checker_of(config: RunConfig, *, workers: int = 0) -> AnswerChecker:
     return inner
 
 
-def _decides(config: RunConfig, workers: int) -> AnswerChecker:
-    """The checker without a judge."""
+def decider_of(config: RunConfig, workers: int) -> AnswerChecker:
+    """The checker without a judge. Raises ConfigError."""
     grading = config.grading
     name = grading.checker
     if name == "exact":

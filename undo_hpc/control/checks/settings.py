@@ -22,7 +22,7 @@ from undo_hpc.models.resolve import context_of, require_repository, resolve_mode
 from undo_hpc.pipeline.stages import resources_of, spec_of
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.stages import load_stage
-from undo_hpc.stages.checker import load_checker
+from undo_hpc.stages.checker import decider_of
 from undo_hpc.system.data_files import expanded
 from undo_hpc.system.invocation import program
 from undo_hpc.system.ownership import readable_by_others, require_trusted
@@ -91,8 +91,7 @@ def _load_plugins(config: RunConfig) -> None:
             load_own_engine(name, f"{role}.engine.name")
     for stage in config.stages:
         load_stage(config, stage)
-    if config.grading.checker:
-        load_checker(config.grading.checker)
+    decider_of(config, config.grading.workers)
 
 
 def _no_teacher(config: RunConfig, stage: str) -> bool:
