@@ -161,6 +161,15 @@ def test_private_things_do_not_go_into_a_public_repository(
     assert server.repos["datasets/me/data"].files and not server.repos["models/me/student"].private
 
 
+def test_a_public_repository_of_the_data_sets_name_gets_no_private_student(
+    publishable: Publishable, server: HubServer
+) -> None:
+    student = server.repos["models/me/both"] = Repo(private=False)
+    with pytest.raises(HubError, match="public"):
+        push(publishable("hub.dataset_repo=me/both", "hub.model_repo=me/both"))
+    assert not student.files and server.repos["datasets/me/both"].files
+
+
 @pytest.mark.parametrize(
     ("token", "words"), [("reader", "may not write"), ("nobody", "does not know this token")]
 )

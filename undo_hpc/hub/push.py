@@ -92,13 +92,13 @@ def push(run: Run, wait: Callable[[float], None] = time.sleep) -> Pushed:
 
     api = HfApi(endpoint=hub.endpoint or None, token=token)
     done = Pushed()
-    ready: set[str] = set()
+    ready: set[tuple[str, str]] = set()  # a data set and a model of one name are two repositories
     for package in found:
         try:
-            if package.repo not in ready:
+            if (package.kind, package.repo) not in ready:
                 url = patiently(partial(_repository, api, package, hub.private), wait)
                 done.urls.append(url)
-                ready.add(package.repo)
+                ready.add((package.kind, package.repo))
             patiently(partial(_push_package, api, run, package, done), wait)
         except UndoError:
             raise
