@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from undo_hpc import __version__
+from undo_hpc.checkers.command import PREFIX
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.data.cards import (
     FIELDS,
@@ -24,6 +26,7 @@ from undo_hpc.models.resolve import hub_id, public_name
 from undo_hpc.observe.wording import NONE_BEATS_UNTRAINED, accuracy, chosen_word, evaluation_settings, learned
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS
+from undo_hpc.stages.train import train_settings
 from undo_hpc.storage.atomic import read_json
 from undo_hpc.storage.events import read_events
 from undo_hpc.system.templates import render_card
@@ -62,6 +65,21 @@ def command(run: Run) -> str:
 def interval(item: dict[str, Any] | None) -> str:
     """An accuracy in per cent with its interval."""
     return accuracy(item) if item else "not measured"
+
+
+def checked_by(config: RunConfig, shown: Iterable[Mapping[str, Any]]) -> str:
+    """Whose the verdicts of these sets are, in words; of a command of the user's no folder of this machine is told."""
+    name, judge = config.grading.checker, config.grading.judge.model
+    text = f"`{name}`" if name else "undo-hpc's own checker, which counts right ones without a box as right"
+    if name.startswith(PREFIX):
+        text = "a command of the user's"
+    if judge:
+        sets = list(shown)
+        judged, answers = sum(s.get("judged", 0) for s in sets), sum(s["answers"] for s in sets)
+        text += (
+            f", and by the judge `{public_name(judge)}` where that left them open: {judged:,} of {answers:,}"
+        )
+    return text
 
 
 def data_card(run: Run, iterations: Sequence[int]) -> str:
@@ -121,6 +139,8 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
     shown = {n: chosen["sets"][n] for n in ("validation", *chosen["sets"]) if n in chosen["sets"]}
     shown = {name: item for name, item in shown.items() if name == "validation" or name not in SPLITS}
     baseline = metrics[0].get("baseline", {})
+    plan = run.plan(best)
+    trained = train_settings(config, plan) if plan else config.train.model_dump(mode="json")
     return render_card(
         _HERE / "student_card.md.jinja",
         ModelCardData(
@@ -150,6 +170,9 @@ def student_card(run: Run, metrics: list[dict[str, Any]], best: int) -> str:
         teacher=public_name(config.teacher.model),
         rows=[(name, item, interval(baseline.get(name)), interval(item)) for name, item in shown.items()],
         evaluation=evaluation_settings(config),
+        checked_by=checked_by(config, shown.values()),
+        learning_rate=trained["learning_rate"],
+        own_answers=bool(plan and plan.sample),
         beaten=None if beats_untrained(metrics) is not False else NONE_BEATS_UNTRAINED,
         train={"step": "?", "tokens": 0} | chosen.get("train", {}),
         learned=learned(chosen.get("train", {}), chosen["distilled"]),

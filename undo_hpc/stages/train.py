@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.distilled import parquet_files
 from undo_hpc.errors import DataError, ExitCode, Requeue, TrainingError
 from undo_hpc.method.copying import Copying
 from undo_hpc.models.resolve import resolve_model
+from undo_hpc.pipeline.plan import IterationPlan
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
@@ -137,7 +139,7 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
         parent, origin = str(student), ctx.run.layout.relative(student)
         name = f"{config.name}, iteration {iteration - 1}"
     return TrainSpec(
-        train=train_settings(ctx),
+        train=train_settings(ctx.run.config, ctx.plan),
         seed=config.seed,
         model=parent,
         origin=origin,
@@ -170,10 +172,10 @@ def make_spec(ctx: StageContext, data_digest: str) -> TrainSpec:
     )
 
 
-def train_settings(ctx: StageContext) -> dict[str, Any]:
+def train_settings(config: RunConfig, plan: IterationPlan) -> dict[str, Any]:
     """`train` as configured; where the student learns from its own answers, with the epochs and learning rate of `distill`."""
-    settings, distill = ctx.run.config.train.model_dump(mode="json"), ctx.run.config.distill
-    if ctx.plan.sample:
+    settings, distill = config.train.model_dump(mode="json"), config.distill
+    if plan.sample:
         rate = distill.learning_rate or settings["learning_rate"]
         settings |= {"epochs": distill.epochs, "learning_rate": rate}
     return settings
