@@ -16,6 +16,13 @@ FAMILIES = {
     "harmony": "<|return|><|start|>assistant<|channel|>final<|message|>",
     "granite": "<|end_of_text|><|start_of_role|>user<|end_of_role|>",
     "llama 2": "<<SYS>> [/INST]",
+    "gemma 4": "<turn|>\n<|turn>model",
+    "exaone": "[|endofturn|]\n[|user|]",
+    "seed": "<seed:eos><seed:bos>user",
+    "nemotron": "<SPECIAL_12>\n<SPECIAL_11>User",
+    "nemotron 4": "<extra_id_1>User",
+    "minimax": "[e~[\n]~b]user",
+    "reka": " <sep> human:",
 }
 
 
@@ -29,7 +36,17 @@ def test_the_control_tokens_of_each_family_are_known_and_taken_apart_for_servers
 
 @pytest.mark.parametrize(
     "text",
-    ["|x| < 3 and <|> y", "f(x)=<a|b>", "<b>bold</b>", "A[1] [INSTANCE]", "<think>so</think>", "a<s and b>s"],
+    [
+        "|x| < 3 and <|> y",
+        "f(x)=<a|b>",
+        "<b>bold</b>",
+        "A[1] [INSTANCE]",
+        "<think>so</think>",
+        "a<s and b>s",
+        "E[|X|] = [|x|]",
+        "<a|psi> <|psi>",
+        "[a]~b[c]",
+    ],
 )
 def test_mathematics_and_markup_hold_none(text: str) -> None:
     assert control_tokens(text) == [] and neutral(text) == text

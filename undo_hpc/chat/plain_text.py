@@ -20,6 +20,9 @@ _INVISIBLE = "\u200b"  # zero width space
 _FORMS = re.compile(
     r"<\|[^|<>\s]{1,60}\|>|<｜[^｜<>\n]{1,60}｜>|</?(?:start|end)_of_turn>|<(?:start|end)_of_(?:role|text)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]|<<SYS>>|<bos>|<eos>|</s>|<s>"
+    r"|<\|(?:turn|tool)>|<(?:turn|tool)\|>"  # Gemma 4
+    r"|\[\|(?:system|user|assistant|tool|endofturn)\|\]"  # EXAONE
+    r"|<seed:[be]os>|<SPECIAL_\d{1,3}>|<extra_id_\d{1,3}>|\]~b\]|\]~!b\[|\[e~\[|<sep>"  # Seed-OSS, Nemotron, MiniMax, Reka
 )
 _REASONING = frozenset(mark for pair in MARKS for mark in pair)
 
