@@ -371,22 +371,3 @@ def test_greedy_answers_of_the_tiny_models_agree_with_transformers(
     record_property("greedy_agreement", 1 - len(differing) / len(ours))
     print(f"{name}: {len(ours) - len(differing)} of {len(ours)} greedy answers equal", *differing, sep="\n  ")
     assert len(differing) <= len(ours) // 20
-
-
-def test_the_processes_of_one_vllm_meet_where_no_group_comes_in(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.delenv("VLLM_RPC_BASE_PATH", raising=False)
-    before = os.umask(0o002)
-    try:
-        place = Path(vllm_settings.environment(VllmEngineConfig())["VLLM_RPC_BASE_PATH"])
-    finally:
-        os.umask(before)
-    assert place.stat().st_mode & 0o777 == 0o700 and len(str(place)) + 37 < 107
-    assert vllm_settings.environment(VllmEngineConfig())["VLLM_RPC_BASE_PATH"] == str(place)
-    vllm_settings._socket_folder.cache_clear()
-    monkeypatch.setattr(vllm_settings.tempfile, "tempdir", "/" + "t" * 60)
-    assert "VLLM_RPC_BASE_PATH" not in vllm_settings.environment(VllmEngineConfig())
-    vllm_settings._socket_folder.cache_clear()
-    monkeypatch.setenv("VLLM_RPC_BASE_PATH", str(tmp_path))
-    assert "VLLM_RPC_BASE_PATH" not in vllm_settings.environment(VllmEngineConfig())

@@ -117,3 +117,22 @@ def test_on_one_node_nothing_is_different(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.delenv(vllm_nodes.MEETING, raising=False)
     assert vllm_nodes.meet({"model": "m"}) == {"model": "m"} and vllm_nodes.node_count() == 1
     vllm_nodes.dismiss()
+
+
+def test_no_node_takes_its_sockets_folder_from_the_first(
+    meeting: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first node's folder is on its own disk: on another node there is none of its name, or one that another user has made."""
+    monkeypatch.setenv("VLLM_RPC_BASE_PATH", "/tmp/undo-vllm-of-the-first-node")
+    vllm_nodes.meet(vllm_nodes.spread({"model": "m"}, 2, 0))
+    variables = read_json(meeting)["environment"]
+    monkeypatch.delenv("VLLM_RPC_BASE_PATH")
+    said = tmp_path / "said"
+    words = ["bash", "-c", f'stat -c %a "$VLLM_RPC_BASE_PATH" >{said}; echo "$VLLM_RPC_BASE_PATH" >>{said}']
+    monkeypatch.setattr(vllm_nodes, "python_module", lambda *_: words)
+    before = os.umask(0o002)
+    try:
+        vllm_nodes._start({}, 1, variables).wait()
+    finally:
+        os.umask(before)
+    assert said.read_text().split() == ["700", vllm_nodes.socket_folder(os.getpid())]

@@ -20,6 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from undo_hpc.engines.vllm_sockets import SOCKETS, socket_folder
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import read_fast
@@ -134,9 +135,12 @@ def follow(meeting: Path, rank: int) -> None:
 
 
 def _start(arguments: Mapping[str, Any], rank: int, variables: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    own = {"VLLM_HOST_IP": own_address()}
+    if folder := "" if SOCKETS in os.environ else socket_folder(os.getpid()):
+        own[SOCKETS] = folder
     return subprocess.Popen(
         python_module(__name__, json.dumps({**arguments, "node_rank": rank})),
-        env=os.environ | dict(variables) | {"VLLM_HOST_IP": own_address(), DIE_WITH_PARENT: "KILL"},
+        env=os.environ | dict(variables) | own | {DIE_WITH_PARENT: "KILL"},
         preexec_fn=_block_signals,
         start_new_session=True,
     )
@@ -167,11 +171,12 @@ def _step() -> str:
 
 
 def _vllm_variables() -> dict[str, str]:
-    """What decides how vLLM works, beside its arguments; never a key."""
+    """What decides how vLLM works, beside its arguments; never a key, nor a folder on this node's disk: on another node anybody could make one of
+    its name."""
     return {
         name: value
         for name, value in os.environ.items()
-        if (name.startswith("VLLM_") and name not in ("VLLM_HOST_IP", "VLLM_API_KEY"))
+        if (name.startswith("VLLM_") and name not in ("VLLM_HOST_IP", "VLLM_API_KEY", SOCKETS))
         or name in ("TORCH_COMPILE_DISABLE", "OMP_NUM_THREADS")
     }
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 import os
-import shutil
 import sys
-import tempfile
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import ModelConfig, VllmEngineConfig
 from undo_hpc.engines.vllm_nodes import node_count, spread
+from undo_hpc.engines.vllm_sockets import SOCKETS, socket_folder
 from undo_hpc.errors import ConfigError, loading
 
 log = logging.getLogger(__name__)
@@ -30,7 +27,6 @@ _CONTEXT_KEYS = (  # where vLLM looks for it too
     "seq_len",
 )
 _SCORING_TOKENS, _SCORING_MEMORY = 8192, 0.85  # of a step; share of the GPU
-_LONGEST_PLACE = 50  # characters; the path of a socket has 107 at most, of which vLLM's name takes 36
 _FITS_ONE_GPU = 45e9  # bytes of weights that leave an 80 GB GPU enough room for the key-value cache
 
 
@@ -39,17 +35,6 @@ def gpus() -> int:
     import torch
 
     return torch.cuda.device_count()
-
-
-@cache
-def _socket_folder(of: int) -> str:
-    """Where the processes of one vLLM meet, for our eyes alone, until process `of`, this one, ends. In the temporary folder, where vLLM makes
-    its sockets by itself, a umask of 002 would let the members of our group in; empty where a socket's path would be too long there."""
-    if len(tempfile.gettempdir()) > _LONGEST_PLACE:
-        return ""
-    folder = tempfile.mkdtemp(prefix="undo-vllm-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def environment(config: VllmEngineConfig) -> dict[str, str]:
@@ -74,8 +59,8 @@ def environment(config: VllmEngineConfig) -> dict[str, str]:
     if node_count() == 1 and sys.platform == "linux":
         # else it listens where the node's name leads, and a thousand connections of whoever likes end it
         wanted["GLOO_SOCKET_IFNAME"] = "lo"
-    if folder := "" if "VLLM_RPC_BASE_PATH" in os.environ else _socket_folder(os.getpid()):
-        wanted["VLLM_RPC_BASE_PATH"] = folder
+    if folder := "" if SOCKETS in os.environ else socket_folder(os.getpid()):
+        wanted[SOCKETS] = folder
     if config.batch_invariant:
         wanted["VLLM_BATCH_INVARIANT"] = "1"
     return {name: value for name, value in wanted.items() if name not in os.environ}

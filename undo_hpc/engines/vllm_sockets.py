@@ -1,0 +1,22 @@
+"""Where the processes of one vLLM on a node meet: they send each other pickled objects."""
+
+from __future__ import annotations
+
+import atexit
+import shutil
+import tempfile
+from functools import cache
+
+SOCKETS = "VLLM_RPC_BASE_PATH"  # vLLM's variable for that folder
+_LONGEST_PLACE = 50  # characters; the path of a socket has 107 at most, of which vLLM's name takes 36
+
+
+@cache
+def socket_folder(of: int) -> str:
+    """Where the processes of one vLLM meet, for our eyes alone, until process `of`, this one, ends. In the temporary folder, where vLLM makes
+    its sockets by itself, a umask of 002 would let the members of our group in; empty where a socket's path would be too long there."""
+    if len(tempfile.gettempdir()) > _LONGEST_PLACE:
+        return ""
+    folder = tempfile.mkdtemp(prefix="undo-vllm-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
