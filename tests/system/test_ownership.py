@@ -357,40 +357,6 @@ def test_secrets_that_others_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not ownership.readable_by_others(file)
 
 
-def test_the_compilers_cache_is_in_no_folder_of_another_user(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    monkeypatch.setattr(ownership.tempfile, "gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(ownership.getpass, "getuser", lambda: "me")
-    place = tmp_path / "torchinductor_me"
-    assert ownership.compiler_cache() == {} and place.stat().st_mode & 0o777 == 0o700
-    assert ownership.compiler_cache() == {}, "our own, of before"
-    elsewhere = {"TORCHINDUCTOR_CACHE_DIR": str(Path.home() / ".cache" / "torchinductor")}
-    tmp_path.chmod(0o777)  # TMPDIR on a scratch disk: whoever likes may put another in its place
-    assert ownership.compiler_cache() == elsewhere
-    tmp_path.chmod(0o1777)
-    assert ownership.compiler_cache() == {}
-    place.chmod(0o777)
-    assert ownership.compiler_cache() == elsewhere
-    place.rmdir()
-    place.symlink_to(tmp_path)
-    assert ownership.compiler_cache() == elsewhere
-    monkeypatch.setattr(ownership.os, "geteuid", lambda: NOBODY)
-    place.unlink()
-    place.mkdir(0o700)
-    assert ownership.compiler_cache() == elsewhere
-
-    def nameless() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", nameless)
-    made = Path(ownership.compiler_cache()["TORCHINDUCTOR_CACHE_DIR"])
-    assert made.parent == tmp_path and made.stat().st_mode & 0o777 == 0o700
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", "/mine")
-    assert ownership.compiler_cache() == {}
-
-
 def test_nothing_that_a_command_writes_is_for_everybody(tmp_path: Path, umask: object) -> None:
     os.umask(0)
     guard(lambda: (tmp_path / "written").touch() or 0)

@@ -27,7 +27,7 @@ from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import read_progress
 from undo_hpc.system.invocation import python_module
-from undo_hpc.system.ownership import compiler_cache
+from undo_hpc.system.own_places import code_caches
 from undo_hpc.system.parent_death import bound_to_this_process
 from undo_hpc.system.warm import WarmProcess, WarmServer
 
@@ -64,7 +64,7 @@ def worker_environment(run: Run) -> dict[str, str]:
     return {
         **os.environ,
         **bound_to_this_process("TERM"),
-        **compiler_cache(),
+        **code_caches(),
         "OMP_NUM_THREADS": str(run.config.cluster.threads_per_process),
         "TOKENIZERS_PARALLELISM": "false",
         # workers run the code that this launcher runs, whatever else is installed

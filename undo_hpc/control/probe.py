@@ -28,6 +28,7 @@ from undo_hpc.stages.attempts import SampleRequest, request_of
 from undo_hpc.stages.targets import prompt_of
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.system.invocation import python_module
+from undo_hpc.system.own_places import code_caches
 from undo_hpc.system.ownership import leave_folder_for_everybody
 from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
@@ -150,6 +151,7 @@ def _why(code: int, log: str) -> str:
 def main(folder: Path) -> None:
     """Measures the setting of FOLDER/spec.json; a failure is a result, too."""
     die_with_parent_if_asked()
+    os.environ.update(code_caches())
     leave_folder_for_everybody(folder)
     from undo_hpc.engines.vllm_settings import gpus
 

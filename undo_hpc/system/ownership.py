@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import getpass
 import grp
 import os
 import pwd
@@ -22,37 +21,11 @@ from undo_hpc.errors import ConfigError
 
 TRUST = "UNDO_TRUST"
 EVERYBODY = "*"
-_COMPILER_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def keep_from_everybody() -> None:
     """From here on no file or folder of this process, or of those that it starts, can be written by everybody, whatever the umask was."""
     os.umask(os.umask(0o077) | 0o002)
-
-
-def compiler_cache() -> dict[str, str]:
-    """For the environment of processes that load torch: where its compiler keeps code that it runs again. By default that is a folder of a
-    known name in the temporary folder, where another user may have been first (torch/_inductor/runtime/cache_dir_utils.py)."""
-    if os.environ.get(_COMPILER_CACHE):
-        return {}
-    with contextlib.suppress(KeyError, OSError):
-        place = Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}"
-        with contextlib.suppress(FileExistsError):
-            place.mkdir(0o700)
-        state, above = place.lstat(), place.parent.stat()
-        stays = (
-            above.st_uid in (0, os.geteuid())
-            and above.st_mode & (stat.S_IWOTH | stat.S_ISVTX) != stat.S_IWOTH
-        )
-        ours = (
-            stat.S_ISDIR(state.st_mode) and state.st_uid == os.geteuid() and not state.st_mode & stat.S_IWOTH
-        )
-        if ours and stays:  # nobody else can rename it
-            return {}
-    with contextlib.suppress(RuntimeError):  # a user without a name and without HOME, as in a container
-        if os.access(home := Path.home(), os.W_OK):
-            return {_COMPILER_CACHE: str(home / ".cache" / "torchinductor")}
-    return {_COMPILER_CACHE: tempfile.mkdtemp(prefix="torchinductor_")}
 
 
 def require_trusted(folder: Path, what: str) -> None:
@@ -64,7 +37,7 @@ def require_trusted(folder: Path, what: str) -> None:
     Raises:
         ConfigError: with the command that makes it safe, and the one that says that it is meant so.
     """
-    if not folder.is_dir() or _trusted(EVERYBODY):
+    if not folder.is_dir() or is_trusted(EVERYBODY):
         return
     state = folder.stat()
     if state.st_mode & stat.S_IWOTH:
@@ -80,7 +53,7 @@ def require_own_way(folder: Path) -> None:
     """Refuses a run below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
     `/scratch`), be it a folder or a link to one elsewhere: they may rename what lies in it, and put a run of theirs there while we are at
     work. Raises ConfigError, OSError."""
-    for at in () if _trusted(EVERYBODY) else _steps_to(folder):
+    for at in () if is_trusted(EVERYBODY) else _steps_to(folder):
         with contextlib.suppress(OSError):  # what is still to be made
             owner = at.lstat().st_uid
             if at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, at.parent):
@@ -91,19 +64,34 @@ def require_own_way(folder: Path) -> None:
                 )
 
 
+def others_can_replace(folder: Path) -> bool:
+    """Whether another user can put something of theirs in place of what we make in a folder: everybody may rename what lies there, or on the
+    way to it, or another user has put that into a folder for everybody. Raises OSError."""
+    if is_trusted(EVERYBODY):
+        return False
+    for at in _steps_to(folder):
+        everybody = at.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX)
+        if everybody == stat.S_IWOTH:
+            return True
+        planted = at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(at.lstat().st_uid, at.parent)
+        if planted or (everybody & stat.S_IWOTH and not _is_ours(at.stat().st_uid, at)):
+            return True
+    return False
+
+
 def leave_folder_for_everybody(ours: Path) -> None:
     """Goes from a folder where everybody can write (`/scratch`, in which a command was typed) to one of ours: there an id on the Hub means a
     folder as soon as another user makes one of its name, behind all checks, and their model would be loaded. Raises OSError."""
     here = 0
     with contextlib.suppress(OSError):  # a folder that was removed meanwhile
         here = Path.cwd().stat().st_mode
-    if here & stat.S_IWOTH and not _trusted(EVERYBODY):
+    if here & stat.S_IWOTH and not is_trusted(EVERYBODY):
         os.chdir(ours)
 
 
 def require_own_file(file: Path, what: str) -> None:
     """Refuses a file of a run that another user has written, or that everybody can write. Nothing where there is none. Raises ConfigError."""
-    if not file.is_file() or _trusted(EVERYBODY):
+    if not file.is_file() or is_trusted(EVERYBODY):
         return
     require_not_for_everybody(file)
     owner = file.stat().st_uid
@@ -114,7 +102,7 @@ def require_own_file(file: Path, what: str) -> None:
 def require_no_planted_links(folders: Iterable[Path]) -> None:
     """Refuses links of other users in these folders: what is written or removed behind them would be written or removed elsewhere, as you.
     Links of your own are yours to make. Nothing where there is no such folder. Raises ConfigError."""
-    for path in () if _trusted(EVERYBODY) else map(Path, _links(folders)):
+    for path in () if is_trusted(EVERYBODY) else map(Path, _links(folders)):
         if not _is_ours(owner := path.lstat().st_uid, path.parent):
             raise ConfigError(
                 f"{path} is a link of another user, {user_name(owner)}, to {path.readlink()}: what is written there would be written as you",
@@ -128,7 +116,7 @@ def require_not_lent(path: Path) -> None:
     they may read, such as those of a model cache that several people share, are as good as files. Raises ConfigError, OSError."""
     for link in _links_to(path):
         owner = link.lstat().st_uid
-        if not (_may_read(owner, path) or _trusted(EVERYBODY) or _is_ours(owner, link.parent)):
+        if not (_may_read(owner, path) or is_trusted(EVERYBODY) or _is_ours(owner, link.parent)):
             name, file = user_name(owner), path.resolve()
             raise ConfigError(
                 f"{link} is a link of another user, {name}, to a file that they may not read themselves, {file}: they could read it in what "
@@ -206,7 +194,7 @@ def _links(folders: Iterable[Path]) -> Iterator[str]:
 def require_not_for_everybody(file: Path) -> None:
     """Refuses a file that everybody can write or replace, or that another user has put into a folder for everybody (/tmp), where one of ours may have
     been: it names programs that run under this account. A colleague's file in a place of theirs is the user's to choose. Raises ConfigError."""
-    if not file.is_file() or _trusted(EVERYBODY):
+    if not file.is_file() or is_trusted(EVERYBODY):
         return
     if file.stat().st_mode & stat.S_IWOTH:
         raise ConfigError(
@@ -241,7 +229,7 @@ def require_not_planted(folder: Path, name: str, key: str) -> None:
     first = folder / parts[0]
     if not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
         return
-    if not _trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
+    if not is_trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
         raise ConfigError(
             f"{key}: '{name}' leads to files of another user, {user_name(owner)}, in {folder}, where everybody can write",
             hint=f"start from a folder of your own; or write ./{name} if these files are meant",
@@ -254,7 +242,7 @@ def others_who_write(folder: Path) -> list[str]:
     while not above.is_dir() and above != above.parent:
         above = above.parent
     state, found = above.stat(), []
-    if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX and not _trusted(EVERYBODY):
+    if state.st_mode & stat.S_IWOTH and not state.st_mode & stat.S_ISVTX and not is_trusted(EVERYBODY):
         found.append(
             f"every user of this machine can rename {folder}, and put another in its place: {above} has no sticky bit"
         )
@@ -266,13 +254,13 @@ def others_who_write(folder: Path) -> list[str]:
     listed = _listed(folder, _WRITE) if folder.is_dir() else _listed(above, _WRITE, of="default")
     users, groups = listed or ([], [_OWNING] if writes else [])
     for number in dict.fromkeys(group if each == _OWNING else each for each in groups):
-        if not _is_private(number) and not _trusted(f"@{_group(number)}"):
+        if not _is_private(number) and not is_trusted(f"@{_group(number)}"):
             found.append(
                 f"the members of group {_group(number)} can write in {folder}: what they change there runs as you, and is believed. "
                 f"Is it meant so, export {TRUST}=@{_group(number)}; else chmod -R g-w {folder} (and umask 022)"
             )
     for name in map(user_name, users):
-        if not _trusted(name):
+        if not is_trusted(name):
             found.append(
                 f"an access control list lets the user {name} write in {folder}: what they change there runs as you, and is believed. "
                 f"Is it meant so, export {TRUST}={name}; else setfacl -R -b -k {folder if folder.is_dir() else above}"
@@ -291,9 +279,9 @@ def readable_by_others(file: Path) -> str:
     who = [
         f"the members of group {_group(each)}"
         for each in numbers
-        if not _is_private(each) and not _trusted(f"@{_group(each)}")
+        if not _is_private(each) and not is_trusted(f"@{_group(each)}")
     ]
-    who += [f"the user {name}" for name in map(user_name, users) if not _trusted(name)]
+    who += [f"the user {name}" for name in map(user_name, users) if not is_trusted(name)]
     if state.st_mode & 0o004:
         who.append("all users of this machine")
     return f"{file} holds a secret, and {who[0]} may read it: chmod 600 {file}" if who else ""
@@ -328,14 +316,14 @@ def _foreign(path: Path, what: str, owner: int) -> ConfigError:
 
 
 def _is_ours(owner: int, folder: Path) -> bool:
-    if owner in (0, os.geteuid()) or _trusted(user_name(owner)):
+    if owner in (0, os.geteuid()) or is_trusted(user_name(owner)):
         return True
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:
         return os.fstat(file.fileno()).st_uid == owner  # a file system that gives all files to one user
     return False
 
 
-def _trusted(name: str) -> bool:
+def is_trusted(name: str) -> bool:
     return name in {word.strip() for word in os.environ.get(TRUST, "").split(",")}
 
 

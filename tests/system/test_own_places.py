@@ -1,0 +1,160 @@
+"""Temporary files and caches of code lie where no other user can put something of theirs. Other owners need root."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from undo_hpc.checkers.sandbox import run_python
+from undo_hpc.system import own_places, ownership
+from undo_hpc.system.guard import guard
+
+NOBODY = 54321  # a user that no system has
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home of its own, a temporary folder below it, and nothing set for caches."""
+    for variable in (*own_places._OF_CODE, "XDG_CACHE_HOME", "HF_HOME", ownership.TRUST):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return tmp_path / "home"
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o2777])
+def test_nothing_is_made_in_a_temporary_folder_where_everybody_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    shared, before = tmp_path / "tmp", tempfile.gettempdir()
+    for allowed in (0o700, 0o755, 0o1777):
+        shared.chmod(allowed)
+        own_places.leave_shared_temporary_folder()
+        assert tempfile.gettempdir() == before == os.environ["TMPDIR"]
+    shared.chmod(mode)
+    monkeypatch.setenv(ownership.TRUST, "*")
+    own_places.leave_shared_temporary_folder()
+    assert tempfile.gettempdir() == before
+    monkeypatch.delenv(ownership.TRUST)
+
+    def command() -> int:
+        assert tempfile.gettempdir() == os.environ["TMPDIR"] != before
+        return 0 if run_python("", seconds=20, megabytes=500).code == 0 else 1
+
+    seen: list[str] = []
+    made = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda **named: seen.append(made(**named)) or seen[-1])
+    assert guard(command) == 0 and seen and not seen[0].startswith(str(tmp_path / "tmp"))
+
+
+def test_where_no_temporary_folder_is_safe_it_lies_in_the_users_home(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tmp").chmod(0o777)
+    replaced = ownership.others_can_replace
+    for_all = [Path("/tmp"), Path("/var/tmp")]
+    monkeypatch.setattr(
+        own_places, "others_can_replace", lambda folder: folder in for_all or replaced(folder)
+    )
+    own_places.leave_shared_temporary_folder()
+    assert Path(tempfile.gettempdir()) == home / ".cache" / "undo-hpc" == Path(os.environ["TMPDIR"])
+
+
+@as_root
+def test_what_another_user_has_put_into_a_folder_for_everybody_is_no_place(tmp_path: Path) -> None:
+    place = tmp_path / "all" / "theirs" / "deep"
+    place.mkdir(parents=True)
+    assert not ownership.others_can_replace(place)
+    (tmp_path / "all").chmod(0o1777)
+    assert not ownership.others_can_replace(place), "of root"
+    os.chown(place.parent, NOBODY, NOBODY)
+    assert ownership.others_can_replace(place)
+    (tmp_path / "all").chmod(0o755)
+    assert not ownership.others_can_replace(place), "a site's, or a colleague's, who is to be trusted"
+    place.chmod(0o1777)
+    os.chown(place, NOBODY, NOBODY)
+    assert ownership.others_can_replace(place), "whose it is may rename what is there"
+
+
+def test_the_compilers_cache_is_in_no_folder_of_another_user(tmp_path: Path, home: Path) -> None:
+    name = own_places._compiler_folder()
+    place = Path(name)
+    assert place.parent == tmp_path / "tmp"
+    assert own_places.code_caches() == {} and not place.exists(), "a temporary folder of our own"
+    elsewhere = {"TORCHINDUCTOR_CACHE_DIR": str(home / ".cache" / "undo-hpc" / "torchinductor_cache_dir")}
+    place.parent.chmod(0o777)  # whoever likes may put another in its place
+    assert own_places.code_caches() == elsewhere
+    place.parent.chmod(0o1777)
+    assert own_places.code_caches() == {} and place.stat().st_mode & 0o777 == 0o700
+    assert own_places.code_caches() == {}, "our own, of before"
+    place.chmod(0o777)
+    assert own_places.code_caches() == elsewhere
+    place.rmdir()
+    place.symlink_to(tmp_path / "tmp")
+    assert own_places.code_caches() == elsewhere
+
+
+@as_root
+@pytest.mark.parametrize("variable", own_places._OF_CODE)
+def test_no_code_is_run_from_a_cache_that_a_site_has_set_for_everybody(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for_all = tmp_path / "caches"
+    for_all.mkdir()
+    for_all.chmod(0o1777)
+    place = for_all / variable
+    monkeypatch.setenv(variable, str(place))
+    assert variable not in own_places.code_caches() and place.stat().st_mode & 0o777 == 0o700
+    os.chown(place, NOBODY, NOBODY)
+    ours = own_places.code_caches()[variable]
+    assert Path(ours).is_relative_to(home)
+    monkeypatch.setenv(variable, str(for_all))
+    assert own_places.code_caches() == {variable: ours}
+    monkeypatch.setenv(ownership.TRUST, "*")
+    assert own_places.code_caches() == {}
+    monkeypatch.delenv(ownership.TRUST)
+    monkeypatch.setenv(variable, str(tmp_path / "mine"))
+    assert own_places.code_caches() == {}
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("above", "below", "variable"),
+    [
+        ("XDG_CACHE_HOME", "vllm", "VLLM_CACHE_ROOT"),
+        ("XDG_CACHE_HOME", "torch_extensions", "TORCH_EXTENSIONS_DIR"),
+        ("XDG_CACHE_HOME", "huggingface", "HF_MODULES_CACHE"),
+        ("HF_HOME", "modules", "HF_MODULES_CACHE"),
+    ],
+)
+def test_no_code_is_run_from_another_users_folder_in_a_shared_cache(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, above: str, below: str, variable: str
+) -> None:
+    shared = tmp_path / "shared"
+    (shared / below).mkdir(parents=True)
+    shared.chmod(0o1777)
+    monkeypatch.setenv(above, str(shared))
+    assert own_places.code_caches() == {}, "our own"
+    os.chown(shared / below, NOBODY, NOBODY)
+    assert Path(own_places.code_caches()[variable]).is_relative_to(home)
+
+
+def test_a_user_without_a_home_gets_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nameless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    (tmp_path / "for all").mkdir()
+    (tmp_path / "for all").chmod(0o777)
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "for all"))
+    monkeypatch.setattr(Path, "home", nameless)
+    made = Path(own_places.code_caches()["TORCHINDUCTOR_CACHE_DIR"]).parents[2]
+    assert made.parent == tmp_path / "tmp" and made.stat().st_mode & 0o777 == 0o700
+    shutil.rmtree(made)

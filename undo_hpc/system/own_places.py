@@ -1,0 +1,97 @@
+"""Where this process, and those that it starts, keep temporary files and code that is run again: nowhere that another user can put something
+of theirs under a name of ours, whatever a site has set for all of its users."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace
+
+# Caches from which libraries run what they find, and the folder below that of all caches (XDG_CACHE_HOME) where they lie by default. None: in the
+# user's home, or none at all.
+_OF_CODE = {
+    "TORCHINDUCTOR_CACHE_DIR": None,  # `_compiler_folder`
+    "TRITON_CACHE_DIR": None,
+    "CUDA_CACHE_PATH": None,
+    "NUMBA_CACHE_DIR": None,
+    "TORCH_EXTENSIONS_DIR": "torch_extensions",
+    "VLLM_CACHE_ROOT": "vllm",
+    "HF_MODULES_CACHE": "huggingface/modules",
+}
+
+
+def leave_shared_temporary_folder() -> None:
+    """Goes from a temporary folder (TMPDIR on a scratch disk) where other users can rename what we make to one where they cannot, the
+    processes that we start too: a link in place of a folder of ours would have others of our files removed, and sockets of theirs be
+    believed. Stays where there is none."""
+    with contextlib.suppress(OSError):
+        if others_can_replace(Path(tempfile.gettempdir())):
+            place = next(_temporary_folders())
+            os.environ["TMPDIR"] = tempfile.tempdir = str(place)
+
+
+def _temporary_folders() -> Iterator[Path]:
+    for place in (Path("/tmp"), Path("/var/tmp")):  # noqa: S108 -- looked at
+        with contextlib.suppress(OSError):
+            if os.access(place, os.W_OK | os.X_OK) and not others_can_replace(place):
+                yield place
+    place = _home() / ".cache" / "undo-hpc"
+    place.mkdir(0o700, parents=True, exist_ok=True)
+    yield place
+
+
+def code_caches() -> dict[str, str]:
+    """For the environment of processes that load torch: caches of code in the user's own place, where those that they would use, by default or
+    by what a site has set, are another user's or for everybody."""
+    if is_trusted(EVERYBODY):
+        return {}
+    above = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    found = {}
+    for variable, below in _OF_CODE.items():
+        place = os.environ.get(variable)
+        if variable == "HF_MODULES_CACHE" and not place and (home := os.environ.get("HF_HOME")):
+            place = str(Path(home, "modules"))
+        elif variable == "TORCHINDUCTOR_CACHE_DIR" and not place:
+            place = _compiler_folder()
+        elif below and not place:
+            place = str(above / below)
+        if place and not _is_own(Path(place).expanduser()):
+            found[variable] = str(_home() / ".cache" / "undo-hpc" / variable.lower())
+    return found
+
+
+def _compiler_folder() -> str:
+    """Where torch's compiler keeps its code: under a known name in the temporary folder, where another user may be first
+    (torch/_inductor/runtime/cache_dir_utils.py)."""
+    with contextlib.suppress(KeyError, OSError):
+        return str(Path(tempfile.gettempdir()) / f"torchinductor_{getpass.getuser()}")
+    return ""
+
+
+def _is_own(place: Path) -> bool:
+    """Whether nobody else has put, or can put, this folder there, or everybody something into it. Where everybody could make it, it is made."""
+    with contextlib.suppress(OSError):
+        if not place.exists():
+            above = place.absolute()
+            while not above.exists():
+                above = above.parent
+            if not above.stat().st_mode & stat.S_IWOTH:
+                return not others_can_replace(above)
+            place.mkdir(0o700, parents=True)
+        state = place.stat()
+        return not (state.st_mode & stat.S_IWOTH or others_can_replace(place))
+    return False
+
+
+def _home() -> Path:
+    """The user's home; a new folder for a user without a name and without HOME, as in a container."""
+    with contextlib.suppress(RuntimeError):
+        if os.access(home := Path.home(), os.W_OK):
+            return home
+    return Path(tempfile.mkdtemp(prefix="undo-home-"))
