@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -168,5 +169,5 @@ def columns_of(rows: Iterable[Any]) -> list[str]:
 
 def require_different(columns: Sequence[str], where: object) -> None:
     """Raises DataError where two columns have one name: which of the two is meant cannot be known."""
-    if double := sorted({name for name in columns if name and list(columns).count(name) > 1}):
+    if double := sorted(name for name, count in Counter(columns).items() if name and count > 1):
         raise DataError(f"{where} has two columns named {double[0]!r}", hint="rename or remove one of them")

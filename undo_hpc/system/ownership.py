@@ -135,7 +135,8 @@ def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> 
         end = end.parent.resolve() / end.name
         of_the_hub = end.parent in [above / "blobs" for above in link.parents[2:4]]
         by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
-        if not (end.is_relative_to(top) or end.name == file.name or of_the_hub or by_the_way):
+        named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
+        if not (end.is_relative_to(top) or named_alike or of_the_hub or by_the_way):
             raise ConfigError(
                 f"{link} is a link to a file outside of {what}, {end}, whose words would stand in what comes of it",
                 hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
