@@ -293,6 +293,7 @@ def test_a_command_reads_and_writes_lines(tmp_path: Path) -> None:
         ("print('{}')\nprint('{}')", "wrote 2 lines for 1 answers"),
         ("print('yes')", "which is no verdict"),
         ('print(\'{"verdict": "maybe"}\')', "which is no verdict"),
+        ('print(\'{"correct": "false"}\')', "which is no verdict"),  # a text: it would count as right
     ],
 )
 def test_a_command_that_fails_is_told_with_its_words(body: str, said: str, tmp_path: Path) -> None:

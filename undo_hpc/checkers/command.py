@@ -81,7 +81,9 @@ class CommandChecker:
     def _grade(self, row: bytes) -> Grade:
         try:
             found: Any = orjson.loads(row)
-            verdict = found.get("verdict") or ("correct" if found["correct"] else "wrong")
+            verdict = (
+                found.get("verdict") or {True: "correct", False: "wrong"}[found["correct"]]
+            )  # "no" is none
             if verdict not in get_args(Verdict):
                 raise ValueError(verdict)
             return Grade(cast(Verdict, verdict), str(found.get("answer", "")), "command")
