@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import missing
-from tests.observe.synthetic import RunBuilder
+from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.config.load import override
 from undo_hpc.observe.after import after_iteration
 from undo_hpc.observe.report import write_report
@@ -212,6 +212,20 @@ def test_no_text_of_others_can_become_markup(copied: Path) -> None:
         line for line in (run.layout.report / "summary.md").read_text().splitlines() if line.startswith("|")
     ]
     assert not any(re.search(r"(?<!\\)\| \{%", line) for line in rows), "a title stays in its cell"
+
+
+def test_the_name_of_a_set_leads_to_no_file_outside_of_the_report(copied: Path, tmp_path: Path) -> None:
+    """It stands in metrics.json, and a run that was handed over may hold any."""
+    ours = tmp_path / "ours.svg"
+    ours.write_text("ours")
+    run = open_run(copied)
+    for number in run.layout.iterations():
+        metrics = json.loads(run.layout.iteration(number).metrics.read_text())
+        metrics["sets"]["/../../../../ours"] = metrics["sets"].pop("gsm")
+        set_metrics(run, number, metrics)
+    write_report(run)
+    assert ours.read_text() == "ours"
+    assert any("_.._.._.._.._ours" in path.name for path in (copied / "report/figures").iterdir())
 
 
 def test_a_run_that_has_not_finished_an_iteration_has_a_report(tmp_path: Path) -> None:

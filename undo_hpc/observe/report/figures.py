@@ -59,7 +59,8 @@ def figures(data: ReportData) -> Iterator[tuple[str, str]]:
         chart = charts.accuracy_chart(
             s.title, s.points, low=low, high=high, best=data.best, chooses=s.name == "validation"
         )
-        yield f"accuracy-{s.name}.svg", _alone(chart)
+        # the name stands in the run's metrics, whoever wrote them: no path that leads elsewhere
+        yield f"accuracy-{s.name.replace('/', '_')}.svg", _alone(chart)
     for name, chart in (
         ("loss", charts.loss_chart(data.losses, data.best)),
         ("lengths", charts.length_chart(data.lengths, data.best)),
