@@ -13,6 +13,7 @@ from undo_hpc.checkers.sandbox import run_python
 from undo_hpc.system import own_places, ownership
 from undo_hpc.system.guard import guard
 
+CUTE = "CUTE_DSL_CACHE_DIR"
 NOBODY = 54321  # a user that no system has
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
@@ -28,6 +29,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     return tmp_path / "home"
+
+
+def caches(also: str = "") -> dict[str, str]:
+    """What is set, but where CuTe's compiler keeps its code, which is always set."""
+    return {name: place for name, place in own_places.code_caches().items() if name == also or name != CUTE}
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o2777])
@@ -88,18 +94,27 @@ def test_the_compilers_cache_is_in_no_folder_of_another_user(tmp_path: Path, hom
     name = own_places._compiler_folder()
     place = Path(name)
     assert place.parent == tmp_path / "tmp"
-    assert own_places.code_caches() == {} and not place.exists(), "a temporary folder of our own"
+    assert caches() == {} and not place.exists(), "a temporary folder of our own"
     elsewhere = {"TORCHINDUCTOR_CACHE_DIR": str(home / ".cache" / "undo-hpc" / "torchinductor_cache_dir")}
     place.parent.chmod(0o777)  # whoever likes may put another in its place
-    assert own_places.code_caches() == elsewhere
+    assert caches() == elsewhere
     place.parent.chmod(0o1777)
-    assert own_places.code_caches() == {} and place.stat().st_mode & 0o777 == 0o700
-    assert own_places.code_caches() == {}, "our own, of before"
+    assert caches() == {} and place.stat().st_mode & 0o777 == 0o700
+    assert caches() == {}, "our own, of before"
     place.chmod(0o777)
-    assert own_places.code_caches() == elsewhere
+    assert caches() == elsewhere
     place.rmdir()
     place.symlink_to(tmp_path / "tmp")
-    assert own_places.code_caches() == elsewhere
+    assert caches() == elsewhere
+
+
+def test_the_code_of_cute_lies_in_no_folder_of_the_users_name_that_others_can_make(tmp_path: Path) -> None:
+    (tmp_path / "tmp").chmod(0o1777)
+    compilers = Path(own_places._compiler_folder())
+    assert own_places.code_caches() == {CUTE: str(compilers / "cute_dsl")} and compilers.is_dir()
+    compilers.chmod(0o777)
+    found = own_places.code_caches()
+    assert found[CUTE] == str(Path(found["TORCHINDUCTOR_CACHE_DIR"]) / "cute_dsl")
 
 
 @as_root
@@ -112,17 +127,17 @@ def test_no_code_is_run_from_a_cache_that_a_site_has_set_for_everybody(
     for_all.chmod(0o1777)
     place = for_all / variable
     monkeypatch.setenv(variable, str(place))
-    assert variable not in own_places.code_caches() and place.stat().st_mode & 0o777 == 0o700
+    assert variable not in caches(variable) and place.stat().st_mode & 0o777 == 0o700
     os.chown(place, NOBODY, NOBODY)
-    ours = own_places.code_caches()[variable]
+    ours = caches(variable)[variable]
     assert Path(ours).is_relative_to(home)
     monkeypatch.setenv(variable, str(for_all))
-    assert own_places.code_caches() == {variable: ours}
+    assert caches(variable) == {variable: ours}
     monkeypatch.setenv(ownership.TRUST, "*")
-    assert own_places.code_caches() == {}
+    assert caches() == {}
     monkeypatch.delenv(ownership.TRUST)
     monkeypatch.setenv(variable, str(tmp_path / "mine"))
-    assert own_places.code_caches() == {}
+    assert caches(variable) == {}
 
 
 @as_root
@@ -142,9 +157,9 @@ def test_no_code_is_run_from_another_users_folder_in_a_shared_cache(
     (shared / below).mkdir(parents=True)
     shared.chmod(0o1777)
     monkeypatch.setenv(above, str(shared))
-    assert own_places.code_caches() == {}, "our own"
+    assert caches() == {}, "our own"
     os.chown(shared / below, NOBODY, NOBODY)
-    assert Path(own_places.code_caches()[variable]).is_relative_to(home)
+    assert Path(caches()[variable]).is_relative_to(home)
 
 
 def test_a_user_without_a_home_gets_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +170,6 @@ def test_a_user_without_a_home_gets_a_new_folder(tmp_path: Path, monkeypatch: py
     (tmp_path / "for all").chmod(0o777)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "for all"))
     monkeypatch.setattr(Path, "home", nameless)
-    made = Path(own_places.code_caches()["TORCHINDUCTOR_CACHE_DIR"]).parents[2]
+    made = Path(caches()["TORCHINDUCTOR_CACHE_DIR"]).parents[2]
     assert made.parent == tmp_path / "tmp" and made.stat().st_mode & 0o777 == 0o700
     shutil.rmtree(made)

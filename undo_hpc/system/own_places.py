@@ -13,11 +13,17 @@ from pathlib import Path
 
 from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace
 
+_COMPILER, _CUTE = "TORCHINDUCTOR_CACHE_DIR", "CUTE_DSL_CACHE_DIR"
 # Caches from which libraries run what they find, and the folder below that of all caches (XDG_CACHE_HOME) where they lie by default. None: in the
 # user's home, or none at all.
 _OF_CODE = {
-    "TORCHINDUCTOR_CACHE_DIR": None,  # `_compiler_folder`
+    _COMPILER: None,  # `_compiler_folder`
+    _CUTE: None,  # inside it
     "TRITON_CACHE_DIR": None,
+    "TRITON_HOME": None,
+    "FLASHINFER_WORKSPACE_BASE": None,
+    "TILELANG_CACHE_DIR": None,
+    "DG_JIT_CACHE_DIR": None,
     "CUDA_CACHE_PATH": None,
     "NUMBA_CACHE_DIR": None,
     "TORCH_EXTENSIONS_DIR": "torch_extensions",
@@ -57,12 +63,16 @@ def code_caches() -> dict[str, str]:
         place = os.environ.get(variable)
         if variable == "HF_MODULES_CACHE" and not place and (home := os.environ.get("HF_HOME")):
             place = str(Path(home, "modules"))
-        elif variable == "TORCHINDUCTOR_CACHE_DIR" and not place:
+        elif variable == _COMPILER and not place:
             place = _compiler_folder()
         elif below and not place:
             place = str(above / below)
         if place and not _is_own(Path(place).expanduser()):
             found[variable] = str(_home() / ".cache" / "undo-hpc" / variable.lower())
+    compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
+    if compiler and not os.environ.get(_CUTE):
+        # not in /tmp/USER, where another user may be first (cutlass/base_dsl/cache_helpers.py)
+        found[_CUTE] = str(Path(compiler) / "cute_dsl")
     return found
 
 
