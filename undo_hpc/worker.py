@@ -31,7 +31,7 @@ from undo_hpc.storage.progress import ProgressFile, read_progress
 from undo_hpc.storage.reading import finite
 from undo_hpc.system.energy import joules
 from undo_hpc.system.logs import log_to_task_log
-from undo_hpc.system.own_places import code_caches, leave_shared_temporary_folder
+from undo_hpc.system.own_places import code_caches, use_own_places
 from undo_hpc.system.ownership import keep_from_everybody, leave_folder_for_everybody
 from undo_hpc.system.parent_death import die_with_parent_if_asked
 from undo_hpc.system.plugins import search_folders
@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments.run_dir = arguments.run_dir.absolute()  # the working folder may change
     die_with_parent_if_asked(pass_on=False)
     keep_from_everybody()
-    leave_shared_temporary_folder()
+    use_own_places()
     os.environ.update(code_caches())
     log_to_task_log()
     with StopSignals() as stop_signals:

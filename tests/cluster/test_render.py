@@ -169,6 +169,25 @@ def meaning_of(command: str) -> int:
     return int(subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout)
 
 
+@pytest.mark.parametrize(
+    ("given", "first", "path"),
+    [
+        (":/site", "/c:/s", "/c:/s:/site"),
+        ("/site::/b:", "/c", "/c:/site:/b"),
+        ("/b", "", "/b"),
+        ("", "/c", "/c"),
+    ],
+)
+def test_no_empty_entry_of_the_path_makes_a_task_import_from_where_it_was_submitted(
+    given: str, first: str, path: str
+) -> None:
+    """`export PYTHONPATH=$PYTHONPATH:/site` among the setup lines; Python's safe path mode leaves such an entry in."""
+    script = f"source {PRELUDE}; undo_import_from '{first}'; env"
+    environment = os.environ | {"PYTHONPATH": given, "LD_LIBRARY_PATH": ":/lib64"}
+    lines = subprocess.check_output(["bash", "-c", script], env=environment, text=True).splitlines()
+    assert f"PYTHONPATH={path}" in lines and "LD_LIBRARY_PATH=/lib64" in lines
+
+
 def test_resubmitting_stages_run_in_any_case_and_the_others_only_on_success() -> None:
     assert "--dependency=afterok:41:42" in batch_file(Profile(), TRAIN, None)
     assert "--kill-on-invalid-dep=yes" in batch_file(Profile(), TRAIN, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from undo_hpc.checkers.sandbox import run_python
 from undo_hpc.system import own_places, ownership
 from undo_hpc.system.guard import guard
+from undo_hpc.system.invocation import python_module
 
 CUTE = "CUTE_DSL_CACHE_DIR"
 NOBODY = 54321  # a user that no system has
@@ -72,6 +74,26 @@ def test_where_no_temporary_folder_is_safe_it_lies_in_the_users_home(
     )
     own_places.leave_shared_temporary_folder()
     assert Path(tempfile.gettempdir()) == home / ".cache" / "undo-hpc" == Path(os.environ["TMPDIR"])
+
+
+@pytest.mark.parametrize("path", [":/site", "/site:", "/site", "::/site::"])
+def test_no_process_that_we_start_imports_from_the_working_folder_by_an_empty_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    (tmp_path / "planted.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH"):
+        monkeypatch.setenv(name, path)
+    monkeypatch.setenv("PATH", f"{os.environ['PATH']}:")
+
+    def command() -> int:
+        assert os.environ["PYTHONPATH"] == os.environ["LD_LIBRARY_PATH"] == "/site"
+        assert not os.environ["PATH"].endswith(":")
+        return subprocess.run(
+            [*python_module("planted")[:2], "-c", "import planted"], stderr=subprocess.DEVNULL
+        ).returncode
+
+    assert guard(command) == 1
 
 
 @as_root

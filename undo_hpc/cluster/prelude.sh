@@ -206,6 +206,18 @@ undo_stage() {
   undo_paths=${code:+$code:}$top/$(undo_staged_name "$UNDO_STAGE_ARCHIVE")
 }
 
+# undo_import_from FOLDERS: they come first in PYTHONPATH. An empty entry of such a list, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
+# the working folder, for Python also in safe path mode: there another user may have put a torch.py, or a library.
+undo_import_from() {
+  export PYTHONPATH; undo_list "$1:${PYTHONPATH:-}" PYTHONPATH
+  [ -z "${LD_LIBRARY_PATH:-}" ] || undo_list "$LD_LIBRARY_PATH" LD_LIBRARY_PATH
+}
+undo_list() {
+  local all=":$1:"
+  while [[ $all == *::* ]]; do all=${all//::/:}; done
+  all=${all#:}; printf -v "$2" %s "${all%:}"
+}
+
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
 # Array element A runs the tasks (A + OFFSET) * GROUP and the GROUP - 1 behind it, below TOTAL. With GROUP 0 the array was submitted
 # before its iteration was planned: A runs the tasks A, A + OFFSET, A + 2 * OFFSET, ... until the worker says that there is none (4).
@@ -224,7 +236,7 @@ undo_task() {
   undo_check_code "${undo_paths%%:*}" || {
     undo_say "$UNDO_CODE is not the code that was submitted any more; nothing was run. The launcher's command copies it again"; exit 2; }
   local python=${UNDO_PYTHON:-python3}
-  [ -n "$undo_paths" ] && export PYTHONPATH="$undo_paths${PYTHONPATH:+:$PYTHONPATH}"
+  undo_import_from "$undo_paths"
   # Safe path: the folder that the job was submitted from must not hide the code it was submitted with.
   export PYTHONUNBUFFERED=1 PYTHONSAFEPATH=1
   export OMP_NUM_THREADS=${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}  # where no cgroup says what is ours
@@ -273,7 +285,8 @@ undo_task() {
 # undo_by_hand STAGE RUN_DIR ITERATION [INDICES]: outside of a job, submits the stage as the run's profile says, and ends.
 undo_by_hand() {
   [ -n "${SLURM_JOB_ID:-}" ] && return
-  PYTHONPATH="$UNDO_CODE${PYTHONPATH:+:$PYTHONPATH}" exec "$UNDO_PYTHON" -P -m undo_hpc.control.by_hand "$@"
+  undo_import_from "$UNDO_CODE"
+  exec "$UNDO_PYTHON" -P -m undo_hpc.control.by_hand "$@"
 }
 
 # undo_modules NAME...: `module` is a function of login shells, which --export=NAMES leaves out.

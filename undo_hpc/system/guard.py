@@ -17,7 +17,7 @@ from typing import TextIO
 
 from undo_hpc.errors import ConfigError, ExitCode, StorageError, UndoError
 from undo_hpc.system.credentials import hub_token, redacted
-from undo_hpc.system.own_places import leave_shared_temporary_folder
+from undo_hpc.system.own_places import use_own_places
 from undo_hpc.system.ownership import keep_from_everybody
 from undo_hpc.system.wording import printable
 
@@ -42,7 +42,7 @@ def guard(
         explain: what an error comes to, where more is known than `explained` knows.
     """
     keep_from_everybody()
-    leave_shared_temporary_folder()
+    use_own_places()
     if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see `launcher.ending_silently`
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

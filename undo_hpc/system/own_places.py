@@ -32,6 +32,15 @@ _OF_CODE = {
 }
 
 
+def use_own_places() -> None:
+    """For this process and those that it starts. An empty entry of a list of folders, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
+    the working folder, for Python also with `-P`: there another user may have put a torch.py, a library or a program."""
+    for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "PATH"):
+        if value := os.environ.get(name):
+            os.environ[name] = os.pathsep.join(filter(None, value.split(os.pathsep)))
+    leave_shared_temporary_folder()
+
+
 def leave_shared_temporary_folder() -> None:
     """Goes from a temporary folder (TMPDIR on a scratch disk) where other users can rename what we make to one where they cannot, the
     processes that we start too: a link in place of a folder of ours would have others of our files removed, and sockets of theirs be
