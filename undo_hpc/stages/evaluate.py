@@ -72,7 +72,8 @@ def answer_slices(
         with open_checker(ctx) as checker:
             for part in parts:
                 shard = ctx.at.shard(ctx.stage.name, part.shard, part.problem_set)
-                role = f"{ctx.stage.name}/{part.problem_set}"
+                # not the stage's name: answers that are repeated are drawn by the same seeds
+                role = f"{'baseline' if untrained else 'evaluate'}/{part.problem_set}"
                 before = list(stores.values())
                 stores[part] = AttemptStore(
                     ctx, shard, role=role, sampling=config.evaluate.asked(part.problem_set)[1], inputs=inputs
