@@ -192,6 +192,11 @@ def test_a_user_without_a_home_gets_a_new_folder(tmp_path: Path, monkeypatch: py
     (tmp_path / "for all").chmod(0o777)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "for all"))
     monkeypatch.setattr(Path, "home", nameless)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "for all"))
+    own_places._new_home.cache_clear()
+    own_places.code_caches()
     made = Path(caches()["TORCHINDUCTOR_CACHE_DIR"]).parents[2]
     assert made.parent == tmp_path / "tmp" and made.stat().st_mode & 0o777 == 0o700
+    assert len(list((tmp_path / "tmp").glob("undo-home-*"))) == 1
+    own_places._new_home.cache_clear()
     shutil.rmtree(made)

@@ -9,6 +9,7 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace
@@ -113,4 +114,9 @@ def _home() -> Path:
     with contextlib.suppress(RuntimeError):
         if os.access(home := Path.home(), os.W_OK):
             return home
+    return _new_home()
+
+
+@cache
+def _new_home() -> Path:
     return Path(tempfile.mkdtemp(prefix="undo-home-"))
