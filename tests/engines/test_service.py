@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -13,13 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.engines import service
 from undo_hpc.engines.service import discover, serve, serve_dir, server_command
-from undo_hpc.errors import EngineError
+from undo_hpc.errors import DataError, EngineError
 
 # Answers /health; after the given number of answers it does what its second argument says.
 STAND_IN = """
@@ -211,6 +213,22 @@ def test_a_start_that_takes_too_long_is_an_error(
     stand_in(0, "hang")
     with pytest.raises(EngineError, match="did not answer within 1 s"):
         serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(tiny_model)), start_timeout_s=1)
+
+
+def test_a_model_that_has_changed_while_its_server_loaded_it_is_not_published(
+    stand_in: Callable[[int, str], None], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    stand_in(10**6, "")
+    start = service._wait_until_healthy
+
+    def changed(*words: Any) -> bool:
+        (model / "adapter_config.json").write_text("{}")
+        return start(*words)
+
+    monkeypatch.setattr(service, "_wait_until_healthy", changed)
+    with pytest.raises(DataError, match="is a LoRA adapter"):
+        serve(tmp_path, 0, 0, EngineConfig(), ModelConfig(model=str(model)), lambda: bool(discover(tmp_path)))
 
 
 def test_another_users_program_at_its_port_is_not_published(

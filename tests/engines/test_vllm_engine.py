@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -34,6 +36,22 @@ PROBLEMS = [
     for start, more in [(17, "buys 7 more"), (48, "sells 21"), (30, "loses 4"), (25, "finds 9 more")]
     for times in (2, 3, 7)
 ]
+
+
+def test_a_model_that_has_changed_while_vllm_loaded_it_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """As behind the other engine: vLLM reads it by itself, and a repository of the Hub may be another one by then."""
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    engine = object.__new__(VllmEngine)
+    engine._arguments, engine._processes = {}, MagicMock()
+    engine._chat = SimpleNamespace(path=str(model), config=ModelConfig(model=str(model)))  # type: ignore[assignment]
+
+    def load(**arguments: Any) -> Any:
+        (model / "adapter_config.json").write_text("{}")
+        return MagicMock()
+
+    engine._llm_class = load
+    with pytest.raises(DataError, match="is a LoRA adapter"):
+        engine._start_llm()
 
 
 def test_without_a_gpu_the_settings_are_those_that_work_on_a_cpu(

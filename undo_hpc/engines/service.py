@@ -32,6 +32,7 @@ from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_nodes import meet
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
+from undo_hpc.models.own_files import require_own_files
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
@@ -162,6 +163,7 @@ def serve(
     health = f"http://{_LOOPBACK if bind == _ALL_INTERFACES else bind}:{port}/health"
     try:
         if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
+            require_own_files(chat.path, model.revision)  # a repository may have changed meanwhile
             log.info("server %d answers at %s", index, row["url"])
             _watch(
                 process,
