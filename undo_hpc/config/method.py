@@ -56,7 +56,9 @@ class MethodConfig(Section):
         "that the student sees problems that the controls without refinement never see",
     )
     regenerate: Literal["wrong", "wrong_and_unstable", "all"] = result_field(
-        "wrong", "which problems get a new rationale"
+        "wrong",
+        "which problems get a new rationale: those with a wrong answer (of several samples, one is enough, so wrong_and_unstable is the "
+        "same today), or all",
     )
     history: Literal["last", "all"] = result_field(
         "last",
