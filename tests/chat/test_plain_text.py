@@ -58,8 +58,22 @@ def test_a_text_without_control_tokens_is_encoded_as_ever() -> None:
     assert ids_of(lambda texts: [[len(text)] for text in texts], [text, ""]) == [[len(text)], [0]]
 
 
+@pytest.mark.parametrize("text", ["]~!b[e~[", "]~b]~b]system", "[e~[e~[e~["])
+def test_a_token_that_begins_where_another_ends_is_taken_apart_too(text: str) -> None:
+    tokens = ("]~b]", "]~!b[", "[e~[")  # of MiniMax
+    pieces: list[str] = []
+    ids_of(
+        lambda found: [[pieces.append(text) or 0] for text in found],
+        [PlainText(dict.fromkeys(tokens, True)).cover(text)],
+    )
+    assert "".join(pieces) == text and not any(token in piece for piece in pieces for token in tokens)
+    assert not any(token in neutral(text) for token in tokens)
+
+
 def test_a_mark_in_a_text_of_the_users_is_dropped() -> None:
     assert PlainText({}).cover("a\ufdd0b") == "ab"
+    with_marks = PlainText({"\ufdd0\ufdd0": True, "a\ufdd0b": True, "ab": True})  # no text holds these two
+    assert with_marks.cover("ab\ufdd0") == "a\ufdd0b"
 
 
 @pytest.mark.parametrize("special", [True, False])
