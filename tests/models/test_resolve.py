@@ -110,6 +110,9 @@ def _vocabulary_elsewhere(**named: object):
         (_device, r"special_tokens_map\.json is a pipe or a device"),
         (_elsewhere("../weights.safetensors"), r"lacks weight files of its own .*\.\./weights"),
         (_elsewhere(""), "lacks weight files of its own"),
+        # links are sought in neither
+        (_elsewhere(".hidden/weights.safetensors"), "lacks weight files of its own"),
+        (_elsewhere("a/b/weights.safetensors"), "lacks weight files of its own"),
         (_without("config.json"), r"lacks config\.json"),
         (_without("tokenizer.json"), "lacks tokenizer files"),
         (_without("model.safetensors"), "lacks weights"),
