@@ -184,14 +184,36 @@ def test_no_code_is_run_from_another_users_folder_in_a_shared_cache(
     assert Path(caches()[variable]).is_relative_to(home)
 
 
+@as_root
+@pytest.mark.parametrize("variable", own_places._OF_CODE)
+def test_no_code_is_run_from_a_cache_of_a_colleague_or_a_group(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    for place in (shared, shared / "to be made"):
+        monkeypatch.setenv(variable, str(place))
+        assert caches(variable) == {}, "our own"
+        os.chown(shared, NOBODY, 0)
+        assert Path(caches(variable)[variable]).is_relative_to(home)
+        os.chown(shared, 0, NOBODY)
+        shared.chmod(0o2775)
+        assert Path(caches(variable)[variable]).is_relative_to(home)
+        monkeypatch.setenv(ownership.TRUST, f"@{ownership._group(NOBODY)}")
+        assert caches(variable) == {}
+        monkeypatch.delenv(ownership.TRUST)
+        shared.chmod(0o2755)
+
+
 def test_a_user_without_a_home_gets_a_new_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def nameless() -> Path:
+    def nameless(*_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
     (tmp_path / "for all").mkdir()
     (tmp_path / "for all").chmod(0o777)
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "for all"))
     monkeypatch.setattr(Path, "home", nameless)
+    monkeypatch.setattr(Path, "expanduser", nameless)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path / "for all"))
     own_places._new_home.cache_clear()
     own_places.code_caches()

@@ -6,6 +6,9 @@ import atexit
 import shutil
 import tempfile
 from functools import cache
+from itertools import chain
+
+from undo_hpc.system.own_places import temporary_folders
 
 SOCKETS = "VLLM_RPC_BASE_PATH"  # vLLM's variable for that folder
 _LONGEST_PLACE = 50  # characters; the path of a socket has 107 at most, of which vLLM's name takes 36
@@ -14,9 +17,12 @@ _LONGEST_PLACE = 50  # characters; the path of a socket has 107 at most, of whic
 @cache
 def socket_folder(of: int) -> str:
     """Where the processes of one vLLM meet, for our eyes alone, until process `of`, this one, ends. In the temporary folder, where vLLM makes
-    its sockets by itself, a umask of 002 would let the members of our group in; empty where a socket's path would be too long there."""
-    if len(tempfile.gettempdir()) > _LONGEST_PLACE:
+    its sockets by itself, a umask of 002 would let the members of our group in. In another where a socket's path would be too long there;
+    empty where there is none."""
+    places = map(str, chain([tempfile.gettempdir()], temporary_folders()))
+    place = next((place for place in places if len(place) <= _LONGEST_PLACE), "")
+    if not place:
         return ""
-    folder = tempfile.mkdtemp(prefix="undo-vllm-")
+    folder = tempfile.mkdtemp(prefix="undo-vllm-", dir=place)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace
+from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace, others_own
 
 _COMPILER, _CUTE = "TORCHINDUCTOR_CACHE_DIR", "CUTE_DSL_CACHE_DIR"
 # Caches from which libraries run what they find, and the folder below that of all caches (XDG_CACHE_HOME) where they lie by default. None: in the
@@ -48,11 +48,12 @@ def leave_shared_temporary_folder() -> None:
     believed. Stays where there is none."""
     with contextlib.suppress(OSError):
         if others_can_replace(Path(tempfile.gettempdir())):
-            place = next(_temporary_folders())
+            place = next(temporary_folders())
             os.environ["TMPDIR"] = tempfile.tempdir = str(place)
 
 
-def _temporary_folders() -> Iterator[Path]:
+def temporary_folders() -> Iterator[Path]:
+    """Where no other user can rename what we make, apart from what TMPDIR says. Raises OSError."""
     for place in (Path("/tmp"), Path("/var/tmp")):  # noqa: S108 -- looked at
         with contextlib.suppress(OSError):
             if os.access(place, os.W_OK | os.X_OK) and not others_can_replace(place):
@@ -67,7 +68,7 @@ def code_caches() -> dict[str, str]:
     by what a site has set, are another user's or for everybody."""
     if is_trusted(EVERYBODY):
         return {}
-    above = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     found = {}
     for variable, below in _OF_CODE.items():
         place = os.environ.get(variable)
@@ -76,8 +77,9 @@ def code_caches() -> dict[str, str]:
         elif variable == _COMPILER and not place:
             place = _compiler_folder()
         elif below and not place:
-            place = str(above / below)
-        if place and not _is_own(Path(place).expanduser()):
+            place = str(Path(above, below))
+        # as libraries do: `~` stays where nobody knows a home
+        if place and not _is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
             found[variable] = str(_home() / ".cache" / "undo-hpc" / variable.lower())
     compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
     if compiler and not os.environ.get(_CUTE):
@@ -95,17 +97,15 @@ def _compiler_folder() -> str:
 
 
 def _is_own(place: Path) -> bool:
-    """Whether nobody else has put, or can put, this folder there, or everybody something into it. Where everybody could make it, it is made."""
+    """Whether nobody else has put, or can put, this folder there, or something into it. Where everybody could make it, it is made."""
     with contextlib.suppress(OSError):
-        if not place.exists():
-            above = place.absolute()
-            while not above.exists():
-                above = above.parent
-            if not above.stat().st_mode & stat.S_IWOTH:
-                return not others_can_replace(above)
+        at = place.absolute()
+        while not at.exists():
+            at = at.parent
+        if at.stat().st_mode & stat.S_IWOTH and not place.exists():
             place.mkdir(0o700, parents=True)
-        state = place.stat()
-        return not (state.st_mode & stat.S_IWOTH or others_can_replace(place))
+            at = place
+        return not (at.stat().st_mode & stat.S_IWOTH or others_can_replace(at) or others_own(at))
     return False
 
 

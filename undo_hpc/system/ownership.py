@@ -79,6 +79,18 @@ def others_can_replace(folder: Path) -> bool:
     return False
 
 
+def others_own(folder: Path) -> bool:
+    """Whether a folder is another user's, or one that a group or a user of its access control list can write. Raises OSError."""
+    state = folder.stat()
+    users, groups = _listed(folder, _WRITE) or ([], [_OWNING] if state.st_mode & stat.S_IWGRP else [])
+    numbers = [state.st_gid if each == _OWNING else each for each in groups]
+    return (
+        not _is_ours(state.st_uid, folder)
+        or not all(is_trusted(user_name(each)) for each in users)
+        or not all(_is_private(each) or is_trusted(f"@{_group(each)}") for each in numbers)
+    )
+
+
 def leave_folder_for_everybody(ours: Path) -> None:
     """Goes from a folder where everybody can write (`/scratch`, in which a command was typed) to one of ours: there an id on the Hub means a
     folder as soon as another user makes one of its name, behind all checks, and their model would be loaded. Raises OSError."""
