@@ -113,8 +113,8 @@ def test_a_program_changes_ends_and_asks_nothing_of_its_user(tmp_path: Path) -> 
 import asyncio, ctypes, os, platform, resource, socket
 def reach():
     socket.socket(socket.AF_UNIX).connect({address!r})
-def keys():  # keyctl(2), which could empty the ring of the session, too: its number
-    if ctypes.CDLL(None).syscall(219 if platform.machine() == "aarch64" else 250, 0, -3, 0) < 0:
+def call(here, on_arm, *given):
+    if ctypes.CDLL(None).syscall(on_arm if platform.machine() == "aarch64" else here, *given) < 0:
         raise OSError("refused")
 def reach_by_a_pair():
     socket.socketpair(type=socket.SOCK_DGRAM)[0].connect({address!r})
@@ -126,7 +126,9 @@ for name, act in {{
     "limited": lambda: resource.prlimit({other.pid}, resource.RLIMIT_CPU, (0, 0)),
     "reached": reach,
     "paired": reach_by_a_pair,
-    "keys": keys,
+    "keys": lambda: call(250, 219, 0, -3, 0),  # keyctl(2), which could empty the ring of the session, too
+    "held": lambda: call(29, 194, 0, ctypes.c_size_t(1 << 20), 0o1600),  # shmget(2): no limit counts it
+    "unnamed": lambda: os.memfd_create("memory"),
 }}.items():
     try:
         act()
@@ -143,7 +145,7 @@ print("end")
     allowed = {
         "files": {"shortened", "mode", "time"},
         "processes": {"ended", "limited"},
-        "network": {"reached", "paired", "keys"},
+        "network": {"reached", "paired", "keys", "held", "unnamed"},
     }
     assert done.code == 0 and done.output.endswith("end\n"), done.output
     assert not set(done.output.split()) & set().union(*(allowed[each] for each in done.taken)), done.output

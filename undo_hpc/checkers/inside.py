@@ -39,9 +39,10 @@ _NOBODY = 65534
 _NO_DEVICES, _BOUNDS = 0x6, b"size=64m,nr_inodes=10000,mode=0700"  # of the folder in memory
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
 _CALLS = {
-    "x86_64": (0xC000003E, 41, 53, 248),
-    "aarch64": (0xC00000B7, 198, 199, 217),
-}  # audit.h: architecture; socket(2), socketpair(2), add_key(2) with request_key(2) and keyctl(2) behind it
+    "x86_64": (0xC000003E, 53, 248, (41, 29, 64, 68, 319)),
+    "aarch64": (0xC00000B7, 199, 217, (198, 194, 190, 186, 279)),
+}  # audit.h: architecture; socketpair(2), add_key(2) with request_key(2) and keyctl(2) behind it; refused are socket(2), and memory beside
+# a process's own, which its limit does not count: shmget(2), semget(2), msgget(2), memfd_create(2)
 
 
 class _Ruleset(ctypes.Structure):
@@ -170,8 +171,9 @@ def write_only_below(libc: ctypes.CDLL, folder: str) -> None:
 
 
 def without_sockets(libc: ctypes.CDLL) -> bool:
-    """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside. And no
-    keys of the kernel's rings: those of the session, among them Kerberos tickets, are the same in any namespace."""
+    """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside. No
+    keys of the kernel's rings: those of the session, among them Kerberos tickets, are the same in any namespace. And no memory that
+    belongs to no process."""
     if platform.machine() not in _CALLS or sys.byteorder != "little":
         return False
     rules = tuple(_Step(*each) for each in _filter(*_CALLS[platform.machine()]))
@@ -179,15 +181,18 @@ def without_sockets(libc: ctypes.CDLL) -> bool:
     return bool(libc.prctl(_SECCOMP, _FILTER, ctypes.byref(program), 0, 0) == 0)
 
 
-def _filter(machine: int, socket: int, pair: int, keys: int) -> Iterator[tuple[int, int, int, int]]:
-    """For seccomp(2). Jumps are counted from the next step; 12 allows, 13 refuses (EACCES)."""
+def _filter(
+    machine: int, pair: int, keys: int, refused: tuple[int, ...]
+) -> Iterator[tuple[int, int, int, int]]:
+    """For seccomp(2). Jumps are counted from the next step; the last but one allows, the last refuses (EACCES)."""
+    refused = (*refused, _IO_URING_SETUP)  # which opens sockets, too
     load, equal, least, above, both, end = 0x20, 0x15, 0x35, 0x25, 0x54, 0x06
     yield load, 0, 0, 4  # the architecture
-    yield equal, 0, 11, machine
+    yield equal, 0, 9 + len(refused), machine
     yield load, 0, 0, 0  # the call
-    yield least, 9, 0, 0x40000000  # the same ones by other numbers (x32)
-    yield equal, 8, 0, socket
-    yield equal, 7, 0, _IO_URING_SETUP  # it opens sockets, too
+    yield least, 7 + len(refused), 0, 0x40000000  # the same ones by other numbers (x32)
+    for left, call in zip(range(len(refused), 0, -1), refused, strict=True):
+        yield equal, 6 + left, 0, call
     yield least, 0, 1, keys
     yield above, 0, 5, keys + 2
     yield equal, 0, 3, pair
