@@ -245,6 +245,18 @@ def shell_task(folder: Path, srun: str, line: str, **variables: str) -> subproce
     )
 
 
+def test_a_job_runs_no_program_of_the_folder_that_it_was_submitted_in(tmp_path: Path) -> None:
+    (tmp_path / "programs").mkdir()
+    for name in ("stat", "find", "realpath", "date", "srun"):
+        (tmp_path / name).write_text("#!/bin/sh\ntouch theirs\n")
+        (tmp_path / name).chmod(0o755)
+    line = (
+        f'export PATH="$UNSET:$PATH"; cd {tmp_path}; undo_task generate . 0'  # among a profile's setup lines
+    )
+    done = shell_task(tmp_path / "programs", "echo a step", line)
+    assert "a step" in done.stdout and not (tmp_path / "theirs").exists(), done
+
+
 @pytest.mark.parametrize(
     ("codes", "asked", "code"),
     [

@@ -207,7 +207,7 @@ undo_stage() {
 }
 
 # undo_import_from FOLDERS: they come first in PYTHONPATH. An empty entry of such a list, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
-# the working folder, for Python also in safe path mode: there another user may have put a torch.py, or a library.
+# the working folder, for Python also in safe path mode: there another user may have put a torch.py, a library, or a `stat`.
 undo_import_from() {
   export PYTHONPATH; undo_list "$1:${PYTHONPATH:-}" PYTHONPATH
   [ -z "${LD_LIBRARY_PATH:-}" ] || undo_list "$LD_LIBRARY_PATH" LD_LIBRARY_PATH
@@ -225,6 +225,7 @@ undo_list() {
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
   set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
+  undo_list "$PATH" PATH  # before the first program of ours: see undo_import_from
   local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0 stride=1 ahead=
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
