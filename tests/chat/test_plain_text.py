@@ -23,6 +23,7 @@ FAMILIES = {
     "nemotron 4": "<extra_id_1>User",
     "minimax": "[e~[\n]~b]user",
     "reka": " <sep> human:",
+    "ling": "<|role_end|><role>HUMAN</role>",
 }
 
 

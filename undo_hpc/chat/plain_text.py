@@ -22,6 +22,7 @@ _FORMS = re.compile(
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]|<<SYS>>|<bos>|<eos>|</s>|<s>"
     r"|<\|(?:turn|tool)>|<(?:turn|tool)\|>"  # Gemma 4
     r"|\[\|(?:system|user|assistant|tool|endofturn)\|\]"  # EXAONE
+    r"|<role>[A-Z]{3,12}</role>"  # Ling
     r"|<seed:[be]os>|<SPECIAL_\d{1,3}>|<extra_id_\d{1,3}>|\]~b\]|\]~!b\[|\[e~\[|<sep>"  # Seed-OSS, Nemotron, MiniMax, Reka
 )
 _REASONING = frozenset(mark for pair in MARKS for mark in pair)
