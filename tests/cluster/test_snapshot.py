@@ -1,6 +1,7 @@
 """The copy of the code that jobs run: the same files, once, and whole or not at all."""
 
 import errno
+import marshal
 import os
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ from undo_hpc.errors import StorageError
 def test_the_copy_is_the_code_and_is_made_once(tmp_path: Path) -> None:
     place = take_snapshot(tmp_path / "code")
     assert place.name == code_digest(place / "undo_hpc") == code_digest(project_root() / "undo_hpc")
-    (place / "mark").touch()
-    assert take_snapshot(tmp_path / "code") == place and (place / "mark").exists()
+    made = place.stat().st_ino
+    assert take_snapshot(tmp_path / "code") == place and place.stat().st_ino == made
 
 
 def test_a_full_disk_is_told_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +57,24 @@ def test_jobs_write_no_bytecode_and_what_a_full_disk_cut_short_is_made_again(tmp
     assert imported(place).returncode == 0 and before.keys() == set(place.rglob("*.pyc"))
 
 
+def test_bytecode_of_others_is_made_again(tmp_path: Path) -> None:
+    """Python asks for its head only, and that of a run directory that somebody gave us can be theirs."""
+    place = take_snapshot(tmp_path / "code")
+    file = next((place / "undo_hpc" / "__pycache__").glob("worker.*.pyc"))
+    before = file.read_bytes()
+    file.write_bytes(before[:16] + marshal.dumps(compile("raise SystemExit(9)", "worker.py", "exec")))
+    assert imported(place).returncode == 9
+    assert take_snapshot(tmp_path / "code") == place
+    assert file.read_bytes() == before and imported(place).returncode == 0
+
+
+def test_a_site_that_keeps_bytecode_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "pycache_prefix", str(tmp_path / "cache"))
+    place = take_snapshot(tmp_path / "code")
+    assert len([*place.rglob("*.pyc")]) == len([*place.rglob("*.py")])
+    assert take_snapshot(tmp_path / "code") == place
+
+
 def check_in_shell(code: Path) -> int:
     prelude = project_root() / "slurm" / "prelude.sh"
     return subprocess.run(
@@ -70,10 +89,14 @@ def test_a_job_compares_the_copy_before_it_runs_any_of_it(tmp_path: Path) -> Non
     cache = place / "undo_hpc" / "__pycache__"
     (cache / "worker.cpython-399.pyc").touch()
     assert check_in_shell(place) == 0, "Python's own files are no part of it"
-    for change in ("changed", "added", "removed"):
-        file = (
-            place / "undo_hpc" / {"changed": "worker.py", "added": "extra.py", "removed": "errors.py"}[change]
-        )
+    names = {
+        "changed": "undo_hpc/worker.py",
+        "added": "undo_hpc/extra.py",
+        "removed": "undo_hpc/errors.py",
+        "beside": "torch.py",
+    }
+    for change, name in names.items():
+        file = place / name
         if change == "removed":
             file.unlink()
         else:

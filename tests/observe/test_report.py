@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import missing
 from tests.observe.synthetic import RunBuilder, set_metrics
 from undo_hpc.config.load import override
+from undo_hpc.errors import ConfigError
 from undo_hpc.observe.after import after_iteration
 from undo_hpc.observe.report import write_report
 from undo_hpc.observe.report.charts import loss_chart, ticks
@@ -226,6 +227,23 @@ def test_the_name_of_a_set_leads_to_no_file_outside_of_the_report(copied: Path, 
     write_report(run)
     assert ours.read_text() == "ours"
     assert any("_.._.._.._.._ours" in path.name for path in (copied / "report/figures").iterdir())
+
+
+@pytest.mark.parametrize("name", ["report", "report/figures"])
+def test_a_link_of_a_run_that_was_unpacked_has_no_page_of_ours_overwritten(
+    copied: Path, tmp_path: Path, name: str
+) -> None:
+    pages = tmp_path / "public_html"
+    pages.mkdir()
+    (pages / "index.html").write_text("ours")
+    shutil.rmtree(copied / name, ignore_errors=True)
+    (copied / name).parent.mkdir(exist_ok=True)
+    (copied / name).symlink_to(pages)
+    with pytest.raises(ConfigError, match="leads out of the run"):
+        write_report(open_run(copied))
+    assert [path.name for path in pages.iterdir()] == ["index.html"] and (
+        pages / "index.html"
+    ).read_text() == "ours"
 
 
 def test_a_run_that_has_not_finished_an_iteration_has_a_report(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.pipeline.cutting import cut_evenly, pack_slices, slice_sets
+from undo_hpc.pipeline.cutting import EvaluationSlice, cut_evenly, pack_slices, slice_sets
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.plan import (
     IterationPlan,
@@ -107,6 +107,16 @@ def test_a_value_of_a_plan_that_has_changed_is_noticed_and_one_without_a_seal_is
                 with pytest.raises((TypeError, ValueError)):
                     IterationPlan.from_dict(data | {key: value})
     assert IterationPlan.from_dict({key: value for key, value in data.items() if key != "seal"}) == plan
+
+
+@pytest.mark.parametrize("stage", ["evaluate", "baseline", "sample"])
+@pytest.mark.parametrize("name", ["../../../ours", "/home/ours", ".."])
+def test_a_set_of_a_plan_is_no_file_outside_of_the_run(stage: str, name: str) -> None:
+    """`show` and `report` read what lies there, and a run that was handed over may name any."""
+    plan = plan_iteration(RunConfig(), 0, problems=10, sets={"gsm8k": 50})
+    changed = replace(plan, **{stage: ((EvaluationSlice(name, 0, 0, 1),),)})
+    with pytest.raises(TypeError):
+        IterationPlan.from_dict(orjson.loads(orjson.dumps(changed.to_dict())))
 
 
 def test_the_graph_is_in_an_order_that_can_run(tmp_path_factory: object) -> None:

@@ -6,6 +6,7 @@ one; each later job would end in `EOFError: marshal data too short`.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import logging
@@ -13,14 +14,14 @@ import marshal
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error, write_bytes, write_text
+from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error, write_bytes
 from undo_hpc.storage.opening import read_bytes
 from undo_hpc.system.data_files import project_root
 
 log = logging.getLogger(__name__)
-_BYTECODE = ".bytecode.sha256"  # beside the package: the digest of its bytecode
 
 
 def code_files(package: Path) -> list[Path]:
@@ -46,19 +47,18 @@ def code_digest(package: Path) -> str:
 
 
 def take_snapshot(folder: Path) -> Path:
-    """Copies the package into `folder`/DIGEST, once for each state of the code; returns that folder. A copy that was changed is made again,
-    and bytecode that is damaged.
+    """Copies the package into `folder`/DIGEST, once for each state of the code; returns that folder. A copy that was changed, or that holds
+    more than the package, is made again, and bytecode that is not this checkout's: a run directory may be another user's gift.
 
     Raises StorageError where the disk is full or the place cannot be written; nothing is left then.
     """
     package = project_root() / "undo_hpc"
     target = folder / code_digest(package)
     if target.is_dir():
-        if code_digest(target / "undo_hpc") == target.name:
-            if _bytecode_digest(target) != (read_bytes(target / _BYTECODE) or b"").decode("ascii", "replace"):
-                for path in target.rglob("*.py"):
-                    write_bytes(_cached(path), _compiled(path))
-                write_text(target / _BYTECODE, _bytecode_digest(target))
+        if _visible(target) == [package.name] and code_digest(target / package.name) == target.name:
+            for path, copy in _modules(package, target):
+                if read_bytes(_cached(copy)) != (wanted := _bytecode(path, copy)):
+                    write_bytes(_cached(copy), wanted)
             return target
         log.warning("the copy of the code in %s was changed; it is made again", target)
         shutil.rmtree(target)
@@ -70,19 +70,29 @@ def take_snapshot(folder: Path) -> Path:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
                 os.utime(copy, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns))
-                if path.suffix == ".py":
-                    _cached(copy).parent.mkdir(exist_ok=True)
-                    _cached(copy).write_bytes(_bytecode(path) or _compiled(copy))
-            (temporary / _BYTECODE).write_text(_bytecode_digest(temporary), encoding="utf-8")
-        publish_dir(temporary, target)
+            for path, copy in _modules(package, temporary):
+                _cached(copy).parent.mkdir(exist_ok=True)
+                _cached(copy).write_bytes(_bytecode(path, copy))
+            publish_dir(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target
 
 
+def _visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _modules(package: Path, copy: Path) -> Iterator[tuple[Path, Path]]:
+    """Each module and its copy."""
+    for path in code_files(package):
+        if path.suffix == ".py":
+            yield path, copy / path.relative_to(package.parent)
+
+
 def _cached(path: Path) -> Path:
-    """Where Python looks for the bytecode of a module."""
-    return Path(importlib.util.cache_from_source(str(path)))
+    """Where jobs look for the bytecode of a module: beside it, though PYTHONPYCACHEPREFIX or -O may say otherwise of this process."""
+    return path.parent / "__pycache__" / f"{path.stem}.{sys.implementation.cache_tag}.pyc"
 
 
 def _header(path: Path) -> bytes:
@@ -92,27 +102,11 @@ def _header(path: Path) -> bytes:
     return importlib.util.MAGIC_NUMBER + b"".join(number.to_bytes(4, "little") for number in numbers)
 
 
-def _bytecode(path: Path) -> bytes | None:
-    """The bytecode that this process would run for a module of ours; None where there is none, or it is another source's or damaged."""
-    try:
-        data = read_bytes(_cached(path)) or b""
+def _bytecode(path: Path, copy: Path) -> bytes:
+    """The bytecode of a module's copy: that which this process runs itself; compiled where there is none, or it is another source's or damaged."""
+    with contextlib.suppress(OSError, EOFError, ValueError, TypeError):
+        data = read_bytes(Path(importlib.util.cache_from_source(str(path)))) or b""
         if data[:16] == _header(path):
             marshal.loads(data[16:])  # noqa: S302 (of the checkout, whose code is running)
-            return data
-    except (OSError, EOFError, ValueError, TypeError):
-        pass
-    return None
-
-
-def _bytecode_digest(copy: Path) -> str:
-    """Digest of the bytecode in a copy, as far as this Python reads it."""
-    found = hashlib.sha256()
-    for path in sorted(copy.rglob(f"*.{sys.implementation.cache_tag}.pyc")):
-        found.update(
-            f"{path.relative_to(copy)} {hashlib.sha256(read_bytes(path) or b'').hexdigest()}\n".encode()
-        )
-    return found.hexdigest()
-
-
-def _compiled(path: Path) -> bytes:
-    return _header(path) + marshal.dumps(compile(path.read_bytes(), str(path), "exec", dont_inherit=True))
+            return _header(copy) + data[16:]
+    return _header(copy) + marshal.dumps(compile(path.read_bytes(), str(copy), "exec", dont_inherit=True))

@@ -88,7 +88,7 @@ class IterationPlan:
         numbers = (plan.iteration, plan.problems, plan.shards, plan.servers, plan.score, plan.canary_problems)
         if not all(isinstance(number, int) for number in numbers):
             raise TypeError("a number has another type")
-        if not all(map(_is_slice, plan.slices("evaluate") + plan.slices("baseline"))):
+        if not all(map(_is_slice, [part for stage in tasks for part in plan.slices(stage)])):
             raise TypeError("a slice has another type")
         if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
             raise TypeError("a section has another type")
@@ -107,9 +107,9 @@ class IterationPlan:
 
 
 def _is_slice(part: EvaluationSlice) -> bool:
-    return isinstance(part.problem_set, str) and {type(part.shard), type(part.start), type(part.stop)} == {
-        int
-    }
+    numbers = {type(part.shard), type(part.start), type(part.stop)}
+    name = part.problem_set  # a file's, too: with a slash in it, it would lead out of the run
+    return numbers == {int} and isinstance(name, str) and "/" not in name and name != ".."
 
 
 @dataclass(slots=True)

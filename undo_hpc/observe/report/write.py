@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from undo_hpc.errors import ConfigError
 from undo_hpc.observe.report.collect import collect
 from undo_hpc.observe.report.figures import figures
 from undo_hpc.observe.report.markdown import summary
@@ -18,11 +19,19 @@ def write_report(run: Run) -> Path:
 
     Raises:
         StorageError: the report's folder cannot be written.
-        ConfigError: another user has put a link in its place.
+        ConfigError: another user has put a link in its place, or a link there leads out of the run.
     """
     require_own_folders(run.layout)
-    data = collect(run)
     folder = run.layout.report
+    for each in (folder, folder / "figures"):
+        if not each.resolve().is_relative_to(
+            run.layout.root
+        ):  # a run that was unpacked brings its links along, as ours
+            raise ConfigError(
+                f"{each} leads out of the run, to {each.resolve()}: pages that lie there would be overwritten",
+                hint="remove the link, then copy the report to where it is to be read",
+            )
+    data = collect(run)
     write_text(folder / "summary.md", summary(data))
     path = run.layout.report_page
     drawn = dict(figures(data)) if data.metrics else {}
