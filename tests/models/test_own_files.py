@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,16 +22,12 @@ from undo_hpc.training import student
     ("name", "text", "message"),
     [
         ("adapter_config.json", "{}", "owner/model: is a LoRA adapter, not a model, or holds one"),
-        (
-            "config.json",
-            '{"speculators_config": {"verifier": {}}}',
-            "vLLM loads the one that speculators_config",
-        ),
-        ("config.json", '{"text_model_id": "/models/ours"}', "vLLM loads the one that text_model_id"),
+        ("config.json", '{"speculators_config": {"verifier": {}}}', "the one that speculators_config"),
+        ("config.json", '{"text_model_id": "/models/ours"}', "the one that text_model_id"),
         (
             "config.json",
             '{"attribute_map": {"a": "text_model_id"}, "a": "/models/ours"}',
-            "vLLM loads the one that attribute_map",
+            "the one that attribute_map",
         ),
         ("config.json", '{"audio_model_id": null}', ""),
         ("config.json", "[]", ""),
@@ -76,6 +73,67 @@ def test_a_model_of_the_hub_names_no_vocabulary_and_no_weights_elsewhere(
                 load()
         else:
             assert load() == "loaded"
+
+
+@pytest.mark.parametrize("where", ["absolute", "relative", "home", "address", "working folder"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "tokenizer_config.json",
+        "other.safetensors.index.json",
+        "video_preprocessor_config.json",
+    ],
+)
+def test_no_setting_names_a_file_of_ours_by_whatever_key(
+    name: str, where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new version of a library reads new keys: what counts is that the value is a file, or a model, and none of this folder."""
+    model, ours = complete(tmp_path / "models" / "m"), tmp_path / "private"
+    (ours / "mine").mkdir(parents=True)
+    (ours / "secret.bin").write_text("x")
+    (ours / "mine" / "config.json").write_text("{}")
+    (ours / "here").mkdir()
+    monkeypatch.setenv("HOME", str(ours))
+    monkeypatch.chdir(ours / "here")
+    before = {
+        "absolute": f"{ours}/",
+        "relative": "../../private/",
+        "home": "~/",
+        "address": f"file://{ours}/",
+        "working folder": "../",
+    }[where]
+    for end in ("secret.bin", "mine"):
+        found = json.loads((model / name).read_text()) if (model / name).exists() else {}
+        (model / name).write_text(json.dumps(found | {"some": [{"new_key": before + end}]}))
+        with pytest.raises(DataError, match="a file outside of the model"):
+            require_own_files(str(model))
+        (model / name).write_text(json.dumps(found))
+    require_own_files(str(model))
+
+
+def test_settings_may_say_where_a_model_was_and_name_its_own_files(tmp_path: Path) -> None:
+    model, before = complete(tmp_path / "m"), complete(tmp_path / "before")
+    link = tmp_path / "link"
+    link.symlink_to(model)
+    config = json.loads((model / "config.json").read_text()) | {"_name_or_path": str(before)}
+    tokens = [
+        "/",
+        "//",
+        "..",
+        "~",
+        "</s>",
+        "owner/model",
+        "./config.json",
+        f"{model}/config.json",
+        "a\0/b",
+        "/" * 9000,
+    ]
+    (model / "config.json").write_text(json.dumps(config | {"tokens": tokens}))
+    said = {"special_tokens_map_file": f"{before}/config.json", "name_or_path": str(before)}
+    (model / "tokenizer_config.json").write_text(json.dumps(said))
+    for folder in (model, link):
+        require_own_files(str(folder))
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")

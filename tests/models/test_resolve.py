@@ -108,7 +108,11 @@ def _vocabulary_elsewhere(**named: object):
         (_vocabulary_elsewhere(fast_tokenizer_files=["../tokenizer.4.0.json"]), "sets fast_tokenizer_files"),
         (_pipe, r"generation_config\.json is a pipe or a device"),
         (_device, r"special_tokens_map\.json is a pipe or a device"),
-        (_elsewhere("../weights.safetensors"), r"lacks weight files of its own .*\.\./weights"),
+        (
+            _elsewhere("../weights.safetensors"),
+            r"names '\.\./weights\.safetensors', a file outside of the model",
+        ),
+        (_elsewhere("../nothing.safetensors"), r"lacks weight files of its own .*\.\./nothing"),
         (_elsewhere(""), "lacks weight files of its own"),
         # links are sought in neither
         (_elsewhere(".hidden/weights.safetensors"), "lacks weight files of its own"),

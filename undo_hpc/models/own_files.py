@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,16 @@ _ELSEWHERE = {
     "tokenizer_config.json": re.compile("vocab|merges|init_inputs|gguf_file|fast_tokenizer_files"),
     "special_tokens_map.json": re.compile(".*(?:vocab|merges|spm|file|path).*"),
 }
-_OTHER_MODELS = ("speculators_config", "text_model_id", "audio_model_id", "attribute_map")
+_OTHER_MODELS = (
+    "speculators_config",
+    "text_model_id",
+    "audio_model_id",
+    "attribute_map",
+    "transformers_weights",
+)
+# Whatever reads them by whatever key, in what version: no value in these is a file of ours. Where the model was once is said of it, and not read.
+_SETTINGS = ("*config.json", "*.index.json", "special_tokens_map.json", "params.json")
+_SAID = {"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"}
 
 
 def require_own_files(path: str, revision: str = "") -> None:
@@ -41,13 +53,14 @@ def require_own_files(path: str, revision: str = "") -> None:
             hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
     found = _file_of(path, "config.json", revision)
+    top = found.parent if found else folder
     try:
         others = [key for key in _OTHER_MODELS if json_object(found).get(key)] if found else []
     except DataError:  # told where it is read
         others = []
     if others:
         raise DataError(
-            f"{path}: is a part of another model, or helps one to guess: vLLM loads the one that {others[0]} in config.json names",
+            f"{path}: is a part of another model, or helps one to guess: the one that {others[0]} in config.json names would be loaded",
             hint="name that model; this one may stand in engine.vllm.extra",
         )
     for name, keys in _ELSEWHERE.items():
@@ -57,6 +70,50 @@ def require_own_files(path: str, revision: str = "") -> None:
                 f"{path}: its {name} sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
                 hint=f"ask who made the model; or remove {named[0]} in a local copy",
             )
+    _require_no_file_of_ours(path, top)
+
+
+def _require_no_file_of_ours(path: str, folder: Path) -> None:
+    """Refuses settings and indices of weights with a value that is a file or a model outside of the folder, seen from there or from here."""
+    for file in sorted({each for pattern in _SETTINGS for each in folder.glob(pattern) if each.is_file()}):
+        try:
+            values = list(_texts(json_object(file)))
+        except DataError:  # told where it is read
+            continue
+        for value in dict.fromkeys(values):
+            for place in _places(value, folder):
+                if place.is_file() or (place / "config.json").is_file():
+                    raise DataError(
+                        f"{path}: its {file.name} names {value[:200]!r}, a file outside of the model, which may be read in place of its own",
+                        hint="ask who made the model; or take that value out in a local copy",
+                    )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts in JSON values, but those that say where something was once."""
+    waiting = [value]
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, dict):
+            waiting += [each for key, each in at.items() if key not in _SAID]
+        elif isinstance(at, list):
+            waiting += at
+        elif isinstance(at, str):
+            yield at
+
+
+def _places(value: str, folder: Path) -> Iterator[Path]:
+    """Where a value leads outside of a folder, as libraries may read it."""
+    name = value.removeprefix("file://")
+    if "/" not in name or len(name) > 4096 or "\0" in name:
+        return
+    for base in (folder, Path.cwd()):
+        with contextlib.suppress(OSError, RuntimeError):  # no such user's home; links that go round
+            place = Path(os.path.normpath(base / Path(name).expanduser()))
+            if place.exists() and not (
+                place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve())
+            ):
+                yield place
 
 
 def _names_a_file(key: str, value: Any) -> bool:
