@@ -113,7 +113,8 @@ def _vocabulary_elsewhere(**named: object):
             r"names '\.\./weights\.safetensors', a file outside of the model",
         ),
         (_elsewhere("../nothing.safetensors"), r"lacks weight files of its own .*\.\./nothing"),
-        (_elsewhere(""), "lacks weight files of its own"),
+        (_elsewhere(""), "index.json names '/.*, a file outside of the model"),
+        (_elsewhere("/nothing.safetensors"), "lacks weight files of its own"),
         # links are sought in neither
         (_elsewhere(".hidden/weights.safetensors"), "lacks weight files of its own"),
         (_elsewhere("a/b/weights.safetensors"), "lacks weight files of its own"),
