@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import struct
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,12 +12,8 @@ import pytest
 from undo_hpc.campaign.definition import find_campaign, load_campaign
 from undo_hpc.cluster.profile import load_profile
 from undo_hpc.config.load import find_config, load_config
-from undo_hpc.config.schema import SourceConfig
-from undo_hpc.data import load_problems
 from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.errors import ConfigError
-from undo_hpc.models.resolve import resolve_model
-from undo_hpc.prompts import load_prompts
 from undo_hpc.system import ownership
 from undo_hpc.system.guard import guard
 
@@ -87,95 +82,6 @@ def test_another_users_link_in_place_of_a_folder_is_refused(
         ownership.require_no_planted_links([tmp_path / "not there", tmp_path])
     monkeypatch.setenv(ownership.TRUST, str(NOBODY))
     ownership.require_no_planted_links([tmp_path])
-
-
-def read_prompts(folder: Path) -> object:
-    return load_prompts(str(folder))
-
-
-def read_model(folder: Path) -> object:
-    return resolve_model(str(folder))
-
-
-def read_data(folder: Path) -> object:
-    return load_problems(SourceConfig(path=str(folder / "train.jsonl")))
-
-
-@as_root
-@pytest.mark.parametrize(
-    ("read", "file"),
-    [
-        (read_prompts, "example.txt"),
-        (read_model, "generation_config.json"),
-        (read_model, "additional_chat_templates/other.jinja"),
-        (read_data, "train.jsonl"),
-    ],
-)
-def test_a_file_of_ours_is_not_read_through_another_users_link(
-    tmp_path: Path, read: Callable[[Path], object], file: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A colleague's prompts, model or data with a link to a key of ours: its text stood in the run's copy, or beside the student."""
-    theirs, secret = tmp_path / "theirs", tmp_path / "secret" / Path(file).name
-    (theirs / file).parent.mkdir(parents=True)
-    secret.parent.mkdir()
-    for name, text in {
-        "problem.txt": "{{ problem }}",
-        "config.json": "{}",
-        "tokenizer.json": "{}",
-        "model.safetensors": "w",
-    }.items():
-        (theirs / name).write_text(text)
-    secret.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
-    (theirs / file).symlink_to(secret)
-    read(theirs)  # a link of our own
-    os.chown(theirs / file, NOBODY, -1, follow_symlinks=False)
-    with pytest.raises(ConfigError, match=f"{file} is a link of another user, {NOBODY}, to a file that they"):
-        read(theirs)
-    os.chown(secret, OTHER, -1)  # of a third user, who lets us read it
-    with pytest.raises(ConfigError, match="may not read themselves"):
-        read(theirs)
-    os.chown(secret, NOBODY, -1)  # their own file
-    read(theirs)
-    os.chown(secret, 0, -1)
-    monkeypatch.setenv(ownership.TRUST, str(NOBODY))
-    read(theirs)
-
-
-@as_root
-def test_nor_through_a_link_in_place_of_a_folder_above_it(tmp_path: Path) -> None:
-    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
-    mine.mkdir()
-    theirs.mkdir()
-    (mine / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
-    (theirs / "first").symlink_to("../theirs/second")
-    (theirs / "second").symlink_to(mine)
-    read_data(theirs / "first")
-    os.chown(theirs / "second", NOBODY, -1, follow_symlinks=False)
-    with pytest.raises(ConfigError, match=f"second is a link of another user, {NOBODY}, to a file"):
-        read_data(theirs / "first")
-    with pytest.raises(ConfigError, match="second is a link"):
-        read_data(theirs / "f*")
-
-
-@as_root
-def test_links_of_others_to_what_they_may_read_are_as_good_as_files() -> None:
-    """A cache of models that a group shares: one user's links to what another has fetched."""
-    with tempfile.TemporaryDirectory(prefix="shared-") as name:  # pytest's own folder lets nobody in
-        shared, blob = Path(name), Path(name) / "blob"
-        shared.chmod(0o755)
-        blob.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
-        (shared / "train.jsonl").symlink_to("blob")
-        os.chown(shared / "train.jsonl", NOBODY, -1, follow_symlinks=False)
-        blob.chmod(0o644)
-        read_data(shared)
-        blob.chmod(0o640)
-        with pytest.raises(ConfigError, match="may not read themselves"):
-            read_data(shared)
-        give_by_list(blob, (2, 4, NOBODY))
-        read_data(shared)
-        shared.chmod(0o700)
-        with pytest.raises(ConfigError, match="may not read themselves"):
-            read_data(shared)
 
 
 def test_a_file_system_that_gives_all_files_to_one_user(

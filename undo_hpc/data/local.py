@@ -16,7 +16,7 @@ from undo_hpc.data.tables import EmptyFileError, ListTable, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.system.data_files import expanded
-from undo_hpc.system.ownership import require_not_lent
+from undo_hpc.system.lent import undisturbed
 
 Ignored = dict[Path, str]
 
@@ -33,12 +33,13 @@ def open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table]
     choices = data_files(
         path, source.split, split_is_asked="split" in source.model_fields_set, config=source.hub_config
     )
-    tables, ignored = _read_first(choices, source)
+    with undisturbed([file for files in choices for file in files if file.exists()]):
+        tables, ignored = _read_first(choices, source)
+        digests = {file: sha256_file(file) for file in tables}
     root = path if path.is_dir() else path.parent
     listed, digest = [], hashlib.sha256()
     for file, table in tables.items():
-        sha = sha256_file(file)
-        require_not_lent(file)  # still the same
+        sha = digests[file]
         digest.update(bytes.fromhex(sha))
         listed.append(
             {"file": _relative(file, root), "sha256": sha, "bytes": file.stat().st_size, "rows": len(table)}

@@ -14,7 +14,7 @@ from undo_hpc.data.json_files import broken, read_json, read_lines
 from undo_hpc.data.tables import EmptyFileError, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.opening import open_binary
-from undo_hpc.system.ownership import require_not_lent
+from undo_hpc.system.lent import require_not_lent
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", *PARQUET, *ARROW)
 LARGE = 32 << 20  # bytes of a file of lines that is not held in memory

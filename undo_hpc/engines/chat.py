@@ -12,7 +12,7 @@ from undo_hpc.chat.reasoning import normal_form, opened_by, reasoning_tokens
 from undo_hpc.chat.template import RenderError, clock_of, prints_date, rendered
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import loading
-from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.own_files import own_files
 from undo_hpc.models.resolve import resolve_model
 from undo_hpc.models.tokenizer import check_tokenizer
 from undo_hpc.system.logs import adopt
@@ -148,11 +148,13 @@ def load_tokenizer(path: str, model: ModelConfig) -> Any:
     from transformers import AutoTokenizer
 
     adopt("transformers")
-    with loading(f"{model.model}: its tokenizer cannot be loaded", hint=loading_hint(path)):
+    with (
+        own_files(path, model.revision),
+        loading(f"{model.model}: its tokenizer cannot be loaded", hint=loading_hint(path)),
+    ):
         loaded = AutoTokenizer.from_pretrained(
             path, revision=model.revision or None, trust_remote_code=model.trust_remote_code
         )
-    require_own_files(path, model.revision)
     return loaded
 
 

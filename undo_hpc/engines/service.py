@@ -32,7 +32,7 @@ from undo_hpc.engines.base import never
 from undo_hpc.engines.vllm_nodes import meet
 from undo_hpc.engines.vllm_settings import environment, llm_arguments, server_flags, variables_to_unset
 from undo_hpc.errors import EngineError
-from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.own_files import own_files
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.storage.atomic import write_json, write_text
 from undo_hpc.storage.heartbeat import HEARTBEAT_S, STALE_S, is_alive, own_process
@@ -151,19 +151,21 @@ def serve(
         "template_sha": chat.describe()["template_sha"],
         "own_key": not key,
     }
-    with open_append(log_path) as sink:
-        process = subprocess.Popen(
-            command,
-            stdout=sink,
-            stderr=subprocess.STDOUT,
-            env=variables,
-            preexec_fn=_prepare_child,
-            start_new_session=True,  # so that `_terminate` reaches its engine and workers too
-        )
     health = f"http://{_LOOPBACK if bind == _ALL_INTERFACES else bind}:{port}/health"
+    process = None
     try:
-        if _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path):
-            require_own_files(chat.path, model.revision)  # a repository may have changed meanwhile
+        with own_files(chat.path, model.revision):
+            with open_append(log_path) as sink:
+                process = subprocess.Popen(
+                    command,
+                    stdout=sink,
+                    stderr=subprocess.STDOUT,
+                    env=variables,
+                    preexec_fn=_prepare_child,
+                    start_new_session=True,  # so that `_terminate` reaches its engine and workers too
+                )
+            healthy = _wait_until_healthy(process, health, should_stop, start_timeout_s, log_path)
+        if healthy:
             log.info("server %d answers at %s", index, row["url"])
             _watch(
                 process,
@@ -175,7 +177,8 @@ def serve(
             )
     finally:
         path.unlink(missing_ok=True)
-        _terminate(process)
+        if process:
+            _terminate(process)
 
 
 def server_command(

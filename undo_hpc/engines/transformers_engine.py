@@ -26,7 +26,7 @@ from undo_hpc.engines.slot_cache import why_unsupported
 from undo_hpc.engines.static_batching import StaticBatchDecoder
 from undo_hpc.engines.transformers_scoring import score_in_lanes
 from undo_hpc.errors import ConfigError, EngineError, loading
-from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.own_files import own_files
 
 log = logging.getLogger(__name__)
 
@@ -261,7 +261,10 @@ class TransformersEngine:
         options: dict[str, Any] = (
             {} if self._config.attn == "auto" else {"attn_implementation": self._config.attn}
         )
-        with loading(f"{model.model}: the model cannot be loaded", hint=loading_hint(self._chat.path)):
+        with (
+            own_files(self._chat.path, model.revision),
+            loading(f"{model.model}: the model cannot be loaded", hint=loading_hint(self._chat.path)),
+        ):
             loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 self._chat.path,
                 dtype=dtype,
@@ -269,5 +272,4 @@ class TransformersEngine:
                 trust_remote_code=model.trust_remote_code,
                 **options,
             )
-        require_own_files(self._chat.path, model.revision)
         return loaded.to(self._device).eval()

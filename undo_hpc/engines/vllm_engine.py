@@ -25,7 +25,7 @@ from undo_hpc.engines.vllm_processes import VllmProcesses
 from undo_hpc.engines.vllm_scoring import add_score_request, scores_of
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
 from undo_hpc.errors import ConfigError, EngineError
-from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.own_files import own_files
 
 log = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class VllmEngine:
 
     def _start_llm(self) -> Any:
         try:
-            with self._processes.starting():
+            with own_files(self._chat.path, self._chat.config.revision), self._processes.starting():
                 llm = self._llm_class(**meet(self._arguments))
         except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
             raise EngineError(
@@ -239,9 +239,6 @@ class VllmEngine:
                 hint=_MEMORY_HINT if _is_memory(str(error)) else loading_hint(self._chat.path),
             ) from error
         self._processes.watch(llm.llm_engine.engine_core)
-        require_own_files(
-            self._chat.path, self._chat.config.revision
-        )  # a repository may have changed meanwhile
         return llm
 
     def _restart(self) -> None:

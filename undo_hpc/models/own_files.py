@@ -11,7 +11,7 @@ from typing import Any
 
 from undo_hpc.errors import DataError
 from undo_hpc.system.data_files import json_object
-from undo_hpc.system.ownership import require_no_stray_link, require_not_lent
+from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
 
 # By these transformers opens any file. (A vocab_file in the first, as it was once written, counts for less than the model's own.)
 _ELSEWHERE = {
@@ -30,16 +30,29 @@ _SETTINGS = ("*config.json", "*.index.json", "special_tokens_map.json", "params.
 _SAID = {"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"}
 
 
+@contextlib.contextmanager
+def own_files(path: str, revision: str = "") -> Iterator[None]:
+    """For the loading of a model: `require_own_files` before and behind it (what lies in the Hub's cache is what was loaded then), and nothing
+    that another user put there in between. Raises DataError, ConfigError, StorageError."""
+    with undisturbed(_all_files(Path(path))):
+        require_own_files(path, revision)
+        yield
+        require_own_files(path, revision)
+
+
+def _all_files(folder: Path) -> list[Path]:
+    # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
+    return [each for each in (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*"))) if each.exists()]
+
+
 def require_own_files(path: str, revision: str = "") -> None:
-    """Refuses a model by whose settings transformers loads what is none of its files. Called behind loading, too: what lies in the
-    Hub's cache is what was loaded then, and another user's folder may have changed meanwhile. Raises DataError, ConfigError.
+    """Refuses a model by whose settings transformers loads what is none of its files. Raises DataError, ConfigError.
 
     An adapter_config.json (for vLLM a config.json, too, by any name that its attribute_map gives) names what is loaded in its place, any folder;
     settings of a tokenizer may name the file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines the student would hold.
     """
     folder = Path(path)
-    # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
-    for file in filter(Path.exists, (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*")))):
+    for file in _all_files(folder):
         require_not_lent(file)
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"

@@ -13,7 +13,7 @@ from undo_hpc.errors import DataError
 from undo_hpc.prompts.template import NAMES, Template
 from undo_hpc.records import ShownExample
 from undo_hpc.storage.opening import open_binary
-from undo_hpc.system.ownership import require_no_stray_link, require_not_lent
+from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
 
 log = logging.getLogger(__name__)
 _HERE = Path(__file__).resolve().parent
@@ -185,13 +185,13 @@ def load_prompts(name_or_dir: str) -> PromptSet:
     templates = {}
     for name, path in files.items():
         try:
-            require_not_lent(path)
-            require_no_stray_link(path, path.parent, "the prompts")
-            with io.TextIOWrapper(
-                open_binary(path), "utf-8-sig"
-            ) as file:  # the mark that some editors put first is no part of a prompt
-                text = file.read()
-            require_not_lent(path)  # still the same
+            with undisturbed([path]):
+                require_not_lent(path)
+                require_no_stray_link(path, path.parent, "the prompts")
+                with io.TextIOWrapper(
+                    open_binary(path), "utf-8-sig"
+                ) as file:  # the mark that some editors put first is no part of a prompt
+                    text = file.read()
         except UnicodeDecodeError as error:
             raise DataError(f"{path}: is not UTF-8 text ({error})", hint="save it as UTF-8") from error
         except FileNotFoundError as error:

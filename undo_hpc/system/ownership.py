@@ -21,6 +21,7 @@ from undo_hpc.errors import ConfigError
 
 TRUST = "UNDO_TRUST"
 EVERYBODY = "*"
+READ, WRITE, ENTER, OWNING = 4, 2, 1, -1  # rights; and the number that stands for a file's own group
 
 
 def keep_from_everybody() -> None:
@@ -45,7 +46,7 @@ def require_trusted(folder: Path, what: str) -> None:
             f"every user of this machine can write in {what} {folder}, and so run programs as you",
             hint=f"chmod -R o-w {folder}, after a look at what lies there; where the file system knows no users: export {TRUST}='*'",
         )
-    if not _is_ours(state.st_uid, folder):
+    if not is_ours(state.st_uid, folder):
         raise _foreign(folder, what, state.st_uid)
 
 
@@ -53,10 +54,10 @@ def require_own_way(folder: Path) -> None:
     """Refuses a run below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
     `/scratch`), be it a folder or a link to one elsewhere: they may rename what lies in it, and put a run of theirs there while we are at
     work. Raises ConfigError, OSError."""
-    for at in () if is_trusted(EVERYBODY) else _steps_to(folder):
+    for at in () if is_trusted(EVERYBODY) else steps_to(folder):
         with contextlib.suppress(OSError):  # what is still to be made
             owner = at.lstat().st_uid
-            if at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, at.parent):
+            if at.parent.stat().st_mode & stat.S_IWOTH and not is_ours(owner, at.parent):
                 raise ConfigError(
                     f"{at} belongs to another user, {user_name(owner)}, in a folder where everybody can write: they can put another run in "
                     f"place of {folder}",
@@ -69,12 +70,12 @@ def others_can_replace(folder: Path) -> bool:
     way to it, or another user has put that into a folder for everybody. Raises OSError."""
     if is_trusted(EVERYBODY):
         return False
-    for at in _steps_to(folder):
+    for at in steps_to(folder):
         everybody = at.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX)
         if everybody == stat.S_IWOTH:
             return True
-        planted = at.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(at.lstat().st_uid, at.parent)
-        if planted or (everybody & stat.S_IWOTH and not _is_ours(at.stat().st_uid, at)):
+        planted = at.parent.stat().st_mode & stat.S_IWOTH and not is_ours(at.lstat().st_uid, at.parent)
+        if planted or (everybody & stat.S_IWOTH and not is_ours(at.stat().st_uid, at)):
             return True
     return False
 
@@ -82,10 +83,10 @@ def others_can_replace(folder: Path) -> bool:
 def others_own(folder: Path) -> bool:
     """Whether a folder is another user's, or one that a group or a user of its access control list can write. Raises OSError."""
     state = folder.stat()
-    users, groups = _listed(folder, _WRITE) or ([], [_OWNING] if state.st_mode & stat.S_IWGRP else [])
-    numbers = [state.st_gid if each == _OWNING else each for each in groups]
+    users, groups = access_list(folder, WRITE) or ([], [OWNING] if state.st_mode & stat.S_IWGRP else [])
+    numbers = [state.st_gid if each == OWNING else each for each in groups]
     return (
-        not _is_ours(state.st_uid, folder)
+        not is_ours(state.st_uid, folder)
         or not all(is_trusted(user_name(each)) for each in users)
         or not all(_is_private(each) or is_trusted(f"@{_group(each)}") for each in numbers)
     )
@@ -107,7 +108,7 @@ def require_own_file(file: Path, what: str) -> None:
         return
     require_not_for_everybody(file)
     owner = file.stat().st_uid
-    if not _is_ours(owner, file.parent):
+    if not is_ours(owner, file.parent):
         raise _foreign(file, what, owner)
 
 
@@ -115,53 +116,14 @@ def require_no_planted_links(folders: Iterable[Path]) -> None:
     """Refuses links of other users in these folders: what is written or removed behind them would be written or removed elsewhere, as you.
     Links of your own are yours to make. Nothing where there is no such folder. Raises ConfigError."""
     for path in () if is_trusted(EVERYBODY) else map(Path, _links(folders)):
-        if not _is_ours(owner := path.lstat().st_uid, path.parent):
+        if not is_ours(owner := path.lstat().st_uid, path.parent):
             raise ConfigError(
                 f"{path} is a link of another user, {user_name(owner)}, to {path.readlink()}: what is written there would be written as you",
                 hint=f"remove the link; or, where {user_name(owner)} may use your account: export {TRUST}={user_name(owner)}",
             )
 
 
-def require_not_lent(path: Path) -> None:
-    """Refuses a link of another user, wherever it stands on the way to a file that we are to read, if they may not read that file
-    themselves: they would in what comes of it (the copy of a prompt, the settings of a student, the problems of a run). Links to what
-    they may read, such as those of a model cache that several people share, are as good as files. Raises ConfigError, OSError."""
-    for link in _links_to(path):
-        owner = link.lstat().st_uid
-        if not (_may_read(owner, path) or is_trusted(EVERYBODY) or _is_ours(owner, link.parent)):
-            name, file = user_name(owner), path.resolve()
-            raise ConfigError(
-                f"{link} is a link of another user, {name}, to a file that they may not read themselves, {file}: they could read it in what "
-                "comes of it",
-                hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={name}",
-            )
-
-
-def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> None:
-    """Refuses a link in a folder of a model, or of prompts, that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
-    whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student. Those that people lay lead
-    to another model's file of that name, those of the Hub's cache to its blobs. Raises ConfigError, OSError."""
-    top = folder.resolve()
-    for link in _links_to(top / file.relative_to(folder)):
-        end = link.parent / link.readlink()
-        end = end.parent.resolve() / end.name
-        of_the_hub = end.parent in [above / "blobs" for above in link.parents[2:4]]
-        by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
-        named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
-        if not (end.is_relative_to(top) or named_alike or of_the_hub or by_the_way):
-            raise ConfigError(
-                f"{link} is a link to a file outside of {what}, {end}, whose words would stand in what comes of it",
-                hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
-            )
-
-
-def _links_to(path: Path) -> Iterator[Path]:
-    """The links on the way to a file, in their order. Raises OSError where they go round."""
-    if os.path.realpath(path) != str(path.absolute()):
-        yield from (at for at in _steps_to(path) if at.is_symlink())
-
-
-def _steps_to(path: Path) -> Iterator[Path]:
+def steps_to(path: Path) -> Iterator[Path]:
     """All folders and links on the way to a file, and the file. Raises OSError where they go round."""
     waiting, at, most = list(reversed(path.absolute().parts)), Path(), 40  # as the kernel follows
     while waiting:
@@ -172,27 +134,6 @@ def _steps_to(path: Path) -> Iterator[Path]:
             at, most = at.parent, most - 1
         if not most:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
-
-
-def _may_read(user: int, path: Path) -> bool:
-    """Whether a user may read a file, by the modes and access control lists of it and of the folders that it lies in."""
-    file, groups = path.resolve(), list[int]()
-    if file.stat().st_uid == user:
-        return True
-    with contextlib.suppress(KeyError, OSError):  # a user without a name is in no group that we know
-        groups = os.getgrouplist(pwd.getpwuid(user).pw_name, pwd.getpwuid(user).pw_gid)
-    return _grants(file, _READ, user, groups) and all(
-        _grants(each, _ENTER, user, groups) for each in file.parents
-    )
-
-
-def _grants(path: Path, right: int, user: int, groups: list[int]) -> bool:
-    state = path.stat()
-    if state.st_uid == user:
-        return bool(state.st_mode >> 6 & right)
-    users, listed = _listed(path, right) or ([], [_OWNING] if state.st_mode >> 3 & right else [])
-    named = user in users or any((state.st_gid if each == _OWNING else each) in groups for each in listed)
-    return named or bool(state.st_mode & right)
 
 
 def _links(folders: Iterable[Path]) -> Iterator[str]:
@@ -225,7 +166,7 @@ def require_not_for_everybody(file: Path) -> None:
     if len(file.parts) > 1 and not file.is_absolute():
         require_not_planted(Path.cwd(), str(file), "the path")
     owner = file.lstat().st_uid
-    if file.parent.stat().st_mode & stat.S_IWOTH and not _is_ours(owner, file.parent):
+    if file.parent.stat().st_mode & stat.S_IWOTH and not is_ours(owner, file.parent):
         raise ConfigError(
             f"{file} is another user's, {user_name(owner)}, in a folder where everybody can write, and names programs that run as you",
             hint=f"copy it to a folder of your own, after a look at it; or, where {user_name(owner)} may use your account: "
@@ -242,7 +183,7 @@ def require_not_planted(folder: Path, name: str, key: str) -> None:
     first = folder / parts[0]
     if not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
         return
-    if not is_trusted(EVERYBODY) and not _is_ours(owner := first.lstat().st_uid, folder):
+    if not is_trusted(EVERYBODY) and not is_ours(owner := first.lstat().st_uid, folder):
         raise ConfigError(
             f"{key}: '{name}' leads to files of another user, {user_name(owner)}, in {folder}, where everybody can write",
             hint=f"start from a folder of your own; or write ./{name} if these files are meant",
@@ -264,9 +205,9 @@ def others_who_write(folder: Path) -> list[str]:
     else:  # as it will be made
         group = state.st_gid if state.st_mode & stat.S_ISGID else os.getegid()
         writes = not _umask() & stat.S_IWGRP
-    listed = _listed(folder, _WRITE) if folder.is_dir() else _listed(above, _WRITE, of="default")
-    users, groups = listed or ([], [_OWNING] if writes else [])
-    for number in dict.fromkeys(group if each == _OWNING else each for each in groups):
+    listed = access_list(folder, WRITE) if folder.is_dir() else access_list(above, WRITE, of="default")
+    users, groups = listed or ([], [OWNING] if writes else [])
+    for number in dict.fromkeys(group if each == OWNING else each for each in groups):
         if not _is_private(number) and not is_trusted(f"@{_group(number)}"):
             found.append(
                 f"the members of group {_group(number)} can write in {folder}: what they change there runs as you, and is believed. "
@@ -287,8 +228,8 @@ def readable_by_others(file: Path) -> str:
         state = file.stat()
     except OSError:
         return ""
-    users, groups = _listed(file, _READ) or ([], [_OWNING] if state.st_mode & 0o040 else [])
-    numbers = [state.st_gid if each == _OWNING else each for each in groups]
+    users, groups = access_list(file, READ) or ([], [OWNING] if state.st_mode & 0o040 else [])
+    numbers = [state.st_gid if each == OWNING else each for each in groups]
     who = [
         f"the members of group {_group(each)}"
         for each in numbers
@@ -300,12 +241,11 @@ def readable_by_others(file: Path) -> str:
     return f"{file} holds a secret, and {who[0]} may read it: chmod 600 {file}" if who else ""
 
 
-_READ, _WRITE, _ENTER, _OWNING = 4, 2, 1, -1
 _USER, _OWNING_GROUP, _GROUP, _MASK = 2, 4, 8, 16
 
 
-def _listed(path: Path, right: int, *, of: str = "access") -> tuple[list[int], list[int]] | None:
-    """The users and groups to which an access control list gives a right, `_OWNING` for the owning group; None where there is none. The
+def access_list(path: Path, right: int, *, of: str = "access") -> tuple[list[int], list[int]] | None:
+    """The users and groups to which an access control list gives a right, `OWNING` for the owning group; None where there is none. The
     group's bits of a mode are the most that the list gives to anybody, and say nothing of the group itself (acl(5), posix_acl_xattr.h)."""
     try:
         entries = list(struct.iter_unpack("<HHI", os.getxattr(path, f"system.posix_acl_{of}")[4:]))
@@ -315,7 +255,7 @@ def _listed(path: Path, right: int, *, of: str = "access") -> tuple[list[int], l
     given = [(tag, number) for tag, rights, number in entries if rights & most & right]
     users = [number for tag, number in given if tag == _USER and number not in (0, os.geteuid())]
     groups = [
-        _OWNING if tag == _OWNING_GROUP else number for tag, number in given if tag in (_OWNING_GROUP, _GROUP)
+        OWNING if tag == _OWNING_GROUP else number for tag, number in given if tag in (_OWNING_GROUP, _GROUP)
     ]
     return users, groups
 
@@ -328,7 +268,7 @@ def _foreign(path: Path, what: str, owner: int) -> ConfigError:
     )
 
 
-def _is_ours(owner: int, folder: Path) -> bool:
+def is_ours(owner: int, folder: Path) -> bool:
     if owner in (0, os.geteuid()) or is_trusted(user_name(owner)):
         return True
     with contextlib.suppress(OSError), tempfile.TemporaryFile(dir=folder) as file:

@@ -13,7 +13,7 @@ import torch
 
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.errors import ConfigError, DataError, loading
-from undo_hpc.models.own_files import require_own_files
+from undo_hpc.models.own_files import own_files
 from undo_hpc.system.logs import adopt
 from undo_hpc.training import attention, kernels
 from undo_hpc.training.spec import TrainSpec
@@ -27,11 +27,13 @@ def load_tokenizer(spec: TrainSpec) -> Any:
 
     adopt("transformers")
     hint = "is the model directory complete (tokenizer.json, tokenizer_config.json)?"
-    with loading(f"the tokenizer of {spec.model} cannot be loaded", hint=hint):
+    with (
+        own_files(spec.model, spec.revision),
+        loading(f"the tokenizer of {spec.model} cannot be loaded", hint=hint),
+    ):
         loaded = AutoTokenizer.from_pretrained(
             spec.model, revision=spec.revision or None, trust_remote_code=spec.trust_remote_code
         )
-    require_own_files(spec.model, spec.revision)
     return loaded
 
 
@@ -155,6 +157,7 @@ def load_student(
     hint = "is the directory complete (config.json, *.safetensors), and does this transformers know its type?"
     try:
         with (
+            own_files(spec.model, spec.revision),
             loading(f"the model {spec.model} cannot be loaded", hint=hint),
             _partitioned_init(zero3_settings),
         ):
@@ -180,7 +183,6 @@ def load_student(
                 f"the weights of {spec.model} are damaged: {why}", hint="copy or download the model again"
             ) from error
         raise
-    require_own_files(spec.model, spec.revision)
     model, told = loaded
     if absent := sorted(told["missing_keys"]):
         raise DataError(

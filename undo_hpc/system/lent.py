@@ -1,0 +1,148 @@
+"""What lies in a place of another user's, or of a group: they can lay a link there to a file of ours that we would read for them, and change
+it for another while we look."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from undo_hpc.errors import ConfigError, StorageError
+from undo_hpc.system.ownership import (
+    ENTER,
+    EVERYBODY,
+    OWNING,
+    READ,
+    TRUST,
+    access_list,
+    is_ours,
+    is_trusted,
+    others_own,
+    steps_to,
+    user_name,
+)
+
+_TICK_S = 0.02  # in which the times of a file system move on
+Standing = dict[Path, tuple[int, int, int, int]]
+
+
+@contextlib.contextmanager
+def undisturbed(files: Iterable[Path]) -> Iterator[None]:
+    """For looks at files and the reading of them. Another user who can write in a folder on the way can put a link in place of what lies
+    there between a look and the reading, and take it away before the next look; but not without a mark in its time of change. Nothing
+    where there is no such folder. Raises StorageError, behind the reading or where they never stand still; OSError."""
+    files = list(files)
+    for _ in range(20):
+        before = _standing(files)
+        if not before:
+            break
+        time.sleep(_TICK_S)  # what changes from here on is later than these times
+        if not (changed := _changed(before, _standing(files), files)):
+            break
+    else:
+        raise _disturbed(changed)
+    yield
+    if before and (changed := _changed(before, _standing(files), files)):
+        raise _disturbed(changed)
+
+
+def _standing(files: Iterable[Path]) -> Standing:
+    """What lies on the way to files where another user can put something else: device and number, times of change and of writing."""
+    found: Standing = {}
+    for at in dict.fromkeys(at for file in files for at in steps_to(file)):
+        with contextlib.suppress(FileNotFoundError):
+            state = at.lstat()
+            if _can_be_swapped(at, state.st_uid):
+                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, state.st_mtime_ns
+    return found
+
+
+def _can_be_swapped(at: Path, owner: int) -> bool:
+    mode = at.parent.stat().st_mode
+    if not mode & stat.S_IWOTH:
+        return others_own(at.parent)
+    return not mode & stat.S_ISVTX or not is_ours(owner, at.parent)
+
+
+def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
+    """What another user has renamed, made or removed. Folders farther up may get new entries meanwhile (a colleague downloads a model)."""
+    near = {file.parent for file in files}
+
+    def same(at: Path) -> bool:
+        old, new = before.get(at), now.get(at)
+        if old is None or new is None or old[:2] != new[:2]:
+            return False
+        return old[2] == new[2] or (old[3] != new[3] and at.is_dir() and at not in near)
+
+    return [at for at in before | now if not same(at)]
+
+
+def _disturbed(changed: list[Path]) -> StorageError:
+    return StorageError(
+        f"{changed[0]} was changed, or something else put in its place, while it was read: it lies where other users can write",
+        hint="run the command again; or put a copy where you alone can write",
+    )
+
+
+def require_not_lent(path: Path) -> None:
+    """Refuses a link of another user, wherever it stands on the way to a file that we are to read, if they may not read that file
+    themselves: they would in what comes of it (the copy of a prompt, the settings of a student, the problems of a run). Links to what
+    they may read, such as those of a model cache that several people share, are as good as files. Raises ConfigError, OSError."""
+    for link in _links_to(path):
+        owner = link.lstat().st_uid
+        if not (_may_read(owner, path) or is_trusted(EVERYBODY) or is_ours(owner, link.parent)):
+            name, file = user_name(owner), path.resolve()
+            raise ConfigError(
+                f"{link} is a link of another user, {name}, to a file that they may not read themselves, {file}: they could read it in what "
+                "comes of it",
+                hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={name}",
+            )
+
+
+def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> None:
+    """Refuses a link in a folder of a model, or of prompts, that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
+    whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student. Those that people lay lead
+    to another model's file of that name, those of the Hub's cache to its blobs. Raises ConfigError, OSError."""
+    top = folder.resolve()
+    for link in _links_to(top / file.relative_to(folder)):
+        end = link.parent / link.readlink()
+        end = end.parent.resolve() / end.name
+        of_the_hub = end.parent in [above / "blobs" for above in link.parents[2:4]]
+        by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
+        named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
+        if not (end.is_relative_to(top) or named_alike or of_the_hub or by_the_way):
+            raise ConfigError(
+                f"{link} is a link to a file outside of {what}, {end}, whose words would stand in what comes of it",
+                hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
+            )
+
+
+def _links_to(path: Path) -> Iterator[Path]:
+    """The links on the way to a file, in their order. Raises OSError where they go round."""
+    if os.path.realpath(path) != str(path.absolute()):
+        yield from (at for at in steps_to(path) if at.is_symlink())
+
+
+def _may_read(user: int, path: Path) -> bool:
+    """Whether a user may read a file, by the modes and access control lists of it and of the folders that it lies in."""
+    file, groups = path.resolve(), list[int]()
+    if file.stat().st_uid == user:
+        return True
+    with contextlib.suppress(KeyError, OSError):  # a user without a name is in no group that we know
+        groups = os.getgrouplist(pwd.getpwuid(user).pw_name, pwd.getpwuid(user).pw_gid)
+    return _grants(file, READ, user, groups) and all(
+        _grants(each, ENTER, user, groups) for each in file.parents
+    )
+
+
+def _grants(path: Path, right: int, user: int, groups: list[int]) -> bool:
+    state = path.stat()
+    if state.st_uid == user:
+        return bool(state.st_mode >> 6 & right)
+    users, listed = access_list(path, right) or ([], [OWNING] if state.st_mode >> 3 & right else [])
+    named = user in users or any((state.st_gid if each == OWNING else each) in groups for each in listed)
+    return named or bool(state.st_mode & right)
