@@ -151,6 +151,53 @@ def test_where_nothing_can_be_staged_tasks_import_as_before(
     assert not [path for path in left if path.is_dir() and path.name.startswith("environment")]
 
 
+@pytest.mark.parametrize("where", ["itself", "above", "behind a link"])
+@pytest.mark.parametrize("who", ["a group", "an access list", "everybody", "whose it is"])
+def test_nothing_is_staged_where_others_may_rename_it(
+    tmp_path: Path, python: Path, code: Path, who: str, where: str
+) -> None:
+    """The next task of a node imports what is there then."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another user or group")
+    archive, shared = pack_environment(tmp_path / "code", str(python)), tmp_path / "shared"
+    shared.mkdir()
+    local = shared if where == "itself" else shared / "local"
+    local.mkdir(exist_ok=True)
+    if where == "behind a link":
+        (tmp_path / "link").symlink_to(local)
+        (tmp_path / "far").symlink_to("link")
+        local = tmp_path / "far"
+    paths, _ = stage(local, archive, code, before="export UNDO_TRUST=")
+    assert len(paths) == 2
+    if who == "a group":
+        os.chown(shared, -1, 54321)
+    elif who == "an access list":
+        entries = [
+            (1, 7, 2**32 - 1),
+            (2, 7, 54321),
+            (4, 5, 2**32 - 1),
+            (16, 7, 2**32 - 1),
+            (32, 5, 2**32 - 1),
+        ]
+        listed = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in entries)
+        try:
+            os.setxattr(shared, "system.posix_acl_access", listed)
+        except OSError:
+            pytest.skip("the file system has no access control lists")
+    elif who == "whose it is":
+        os.chown(shared, 54321, -1)
+    if who != "an access list":
+        shared.chmod({"a group": 0o2775, "everybody": 0o777, "whose it is": 0o1777}[who])
+    paths, said = stage(local, archive, code, before="export UNDO_TRUST=")
+    assert paths == [str(code)] and "imports come from the shared file system" in said
+    if who in ("a group", "whose it is"):
+        paths, _ = stage(local, archive, code, before="export UNDO_TRUST='@54321, 54321, @UNKNOWN, UNKNOWN'")
+        assert len(paths) == 2
+    if who in ("a group", "an access list"):
+        shared.chmod(0o3775)  # nobody but we may rename what is ours
+        assert len(stage(local, archive, code, before="export UNDO_TRUST=")[0]) == 2
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
 def test_a_folder_that_changes_while_it_is_looked_at_is_no_place_for_programs(
     tmp_path: Path, python: Path, code: Path

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -188,6 +189,24 @@ def test_no_empty_entry_of_the_path_makes_a_task_import_from_where_it_was_submit
     assert f"PYTHONPATH={path}" in lines and "LD_LIBRARY_PATH=/lib64" in lines
 
 
+@pytest.mark.parametrize(
+    ("mode", "stays"), [(0o700, True), (0o755, True), (0o1777, False), (0o3775, False), (None, False)]
+)
+def test_a_task_takes_no_bytecode_from_where_others_can_put_theirs(
+    tmp_path: Path, mode: int | None, stays: bool
+) -> None:
+    if mode:
+        (tmp_path / "pyc").mkdir()
+        (tmp_path / "pyc").chmod(mode)
+    script = f"source {PRELUDE}; undo_import_from /c; env"
+    environment = {"PATH": os.environ["PATH"], "PYTHONPYCACHEPREFIX": str(tmp_path / "pyc")}
+    for trust, left in (("", stays), ("me, *", True)):
+        found = subprocess.check_output(
+            ["bash", "-c", script], env=environment | {"UNDO_TRUST": trust}, text=True
+        )
+        assert ("PYTHONPYCACHEPREFIX" in found) == left
+
+
 def test_resubmitting_stages_run_in_any_case_and_the_others_only_on_success() -> None:
     assert "--dependency=afterok:41:42" in batch_file(Profile(), TRAIN, None)
     assert "--kill-on-invalid-dep=yes" in batch_file(Profile(), TRAIN, None)
@@ -245,16 +264,66 @@ def shell_task(folder: Path, srun: str, line: str, **variables: str) -> subproce
     )
 
 
+PROGRAMS = ("stat", "find", "id", "ls", "realpath", "dirname", "date", "srun")
+
+
+def lay_programs(folder: Path) -> None:
+    for name in PROGRAMS:
+        (folder / name).write_text("#!/bin/sh\ntouch theirs\n")
+        (folder / name).chmod(0o755)
+
+
 def test_a_job_runs_no_program_of_the_folder_that_it_was_submitted_in(tmp_path: Path) -> None:
     (tmp_path / "programs").mkdir()
-    for name in ("stat", "find", "realpath", "date", "srun"):
-        (tmp_path / name).write_text("#!/bin/sh\ntouch theirs\n")
-        (tmp_path / name).chmod(0o755)
+    lay_programs(tmp_path)
     line = (
         f'export PATH="$UNSET:$PATH"; cd {tmp_path}; undo_task generate . 0'  # among a profile's setup lines
     )
     done = shell_task(tmp_path / "programs", "echo a step", line)
     assert "a step" in done.stdout and not (tmp_path / "theirs").exists(), done
+
+
+@pytest.mark.parametrize("set_by", ["the job", "a module", "a setup line"])
+def test_no_program_of_a_job_loads_a_library_from_where_it_was_submitted(tmp_path: Path, set_by: str) -> None:
+    """`export LD_LIBRARY_PATH=/site:$LD_LIBRARY_PATH` ends with an empty entry in a job. Each program of ours tells what it was started with."""
+    (tmp_path / "programs").mkdir()
+    (tmp_path / "run").mkdir()
+    for name in PROGRAMS[:-1]:
+        real = shutil.which(name)
+        (tmp_path / "programs" / name).write_text(
+            f'#!/bin/sh\necho "{name} $LD_LIBRARY_PATH $PYTHONPATH" >> {tmp_path}/started\nexec {real} "$@"\n'
+        )
+        (tmp_path / "programs" / name).chmod(0o755)
+    line, variables = f"undo_task generate {tmp_path}/run 0", {"LD_LIBRARY_PATH": "", "PYTHONPATH": ""}
+    lists = "LD_LIBRARY_PATH=/lib64: PYTHONPATH=/p::/q"
+    if set_by == "the job":
+        variables = {"LD_LIBRARY_PATH": "/lib64:", "PYTHONPATH": "/p::/q"}
+        line = f"date; {line}"  # as the templates do before a task
+    elif set_by == "a module":
+        line = f"module() {{ export {lists}; }}; undo_modules site; date; {line}"
+    else:
+        line = f"export {lists}; {line}"
+    srun = f'echo "srun $LD_LIBRARY_PATH $PYTHONPATH" >> {tmp_path}/started'
+    done = shell_task(tmp_path / "programs", srun, line, UNDO_CODE="", **variables)
+    started = (tmp_path / "started").read_text().splitlines()
+    assert done.returncode == 0 and len(started) > 5, done
+    assert {started.partition(" ")[2] for started in started} == {"/lib64 /p:/q"}, started
+
+
+@pytest.mark.parametrize("path", sorted((REPO / "slurm").glob("*.sbatch")), ids=lambda p: p.name)
+def test_nor_does_a_template(path: Path, tmp_path: Path) -> None:
+    """Its first programs tell whether the folder is for everybody, and where the run is."""
+    (job := tmp_path / "job").write_text(path.read_text())
+    (scratch := tmp_path / "scratch").mkdir()
+    lay_programs(scratch)
+    scratch.chmod(0o1777)
+    environment = {"PATH": f":{os.environ['PATH']}", "SLURM_JOB_ID": "1", "UNDO_PYTHON": "true"}
+    for more in ({"SLURM_SUBMIT_DIR": str(scratch)}, {"UNDO_HOME": str(REPO)}):
+        command = ["bash", str(job), str(tmp_path / "no run"), "0"]
+        done = subprocess.run(
+            command, env=environment | more, cwd=scratch, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode != 0 and not (scratch / "theirs").exists(), done
 
 
 @pytest.mark.parametrize(

@@ -143,16 +143,55 @@ undo_own() {
   [ "$owner" = "$(stat -L -c %u "$1")" ]
 }
 
+# undo_steps_to PATH: all folders and links on the way to it, and itself, into undo_steps. Fails where links go round.
+undo_steps_to() {
+  local rest=$1/ at= part links=40
+  undo_steps=(/)
+  [[ $rest == /* ]] || rest=$PWD/$rest
+  while [ -n "$rest" ]; do
+    part=${rest%%/*} rest=${rest#*/}
+    case $part in ''|.) continue ;; ..) at=${at%/*}; continue ;; esac
+    undo_steps+=("$at/$part")
+    if [ -L "$at/$part" ]; then
+      (( links-- )) || return 1
+      part=$(readlink "$at/$part") rest=$part/$rest
+      [[ $part != /* ]] || at=
+    else
+      at=$at/$part
+    fi
+  done
+}
+
 # undo_planted PATH: whether another user has put it, or a folder or link above it, into a folder for everybody: they can put another there.
 undo_planted() {
-  local at
-  for at in "$1" "$(realpath -m "$1")"; do
-    while at=${at%/}; [ -n "$at" ] && [ "$at" != . ]; do
-      { [ -e "$at" ] || [ -L "$at" ]; } && ! undo_owned "$at" && [ -n "$(find -H "$(dirname "$at")" -maxdepth 0 -perm -o=w)" ] && return 0
-      at=$(dirname "$at")
-    done
+  local at undo_steps
+  undo_steps_to "$1" || return 0
+  for at in "${undo_steps[@]}"; do
+    { [ -e "$at" ] || [ -L "$at" ]; } && ! undo_owned "$at" && [ -n "$(find -H "$(dirname "$at")" -maxdepth 0 -perm -o=w)" ] && return 0
   done
   return 1
+}
+
+# undo_replaced PLACE: others_can_replace of undo_hpc/system/ownership.py in shell: whether others can put something in place of what we make there.
+undo_replaced() {
+  local trust=",${UNDO_TRUST//[[:space:]]/}," at undo_steps mode group name
+  [[ $trust != *",*,"* ]] || return 1
+  undo_planted "$1" && return 0
+  undo_steps_to "$1"
+  for at in "${undo_steps[@]}"; do
+    [ -d "$at" ] || continue
+    read -r mode _ < <(LC_ALL=C ls -ldL "$at") && read -r group name < <(stat -L -c '%g %G' "$at") || return 0
+    case $mode in
+      ?????w???[tT]*|????????w[tT]*) undo_owned "$at/." || return 0 ;;  # whose it is may do so
+      ????????w*|?????w????+*) return 0 ;;  # everybody, or whom an access control list names
+      ?????w*) [[ $trust == *",@${name//[[:space:]]/},"* ]] || undo_private "$group" "$name" || return 0 ;;
+    esac
+  done
+  return 1
+}
+# Whether a group is that of this user alone, as many systems make one for each.
+undo_private() {
+  local me; me=$(id -un 2>/dev/null) && [ "$1 $2" = "$(id -g) $me" ] && [[ $(getent group "$1") =~ ^[^:]*:[^:]*:[^:]*:("$me")?$ ]]
 }
 
 # undo_unpack TO ARCHIVE CODE: on one node, packages and code on its own disk. The first task does it, others wait for it at the lock; what was
@@ -160,9 +199,8 @@ undo_planted() {
 undo_unpack() {
   local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states
   umask 077
-  # A folder where everybody may rename what is there is no place for programs, nor one of another user, who may do so, sticky or not.
-  ! undo_planted "$1" || return 1
-  [ -k "$1" ] || [ -z "$(find -H "$1" -maxdepth 0 -perm -o=w 2>/dev/null)" ] || return 1
+  # A folder where others may rename what is there, or above, is no place for programs, nor one of another user, who may do so, sticky or not.
+  ! undo_replaced "$1" || return 1
   # Asked once: a link to a folder of ours and a folder of theirs, changed for each other meanwhile, would pass two questions.
   mkdir -p -m 700 "$top" && [[ $(stat -c '%u %f' "$top") =~ ^"$(id -u)"\ 4.c0$ ]] || return 1
   name=$(undo_staged_name "$archive") && place=$top/$name || return 1
@@ -196,27 +234,35 @@ undo_stage() {
   undo_paths=${UNDO_CODE:-}
   [ -n "${UNDO_STAGE_TO:-}" ] || return 0
   local top=$UNDO_STAGE_TO/undo-$(id -u) code=${UNDO_CODE:-}
-  local work="$(declare -f undo_unpack undo_planted undo_owned undo_staged_name undo_check_code undo_say)"$'\n''undo_unpack "$@"'
+  local work="$(declare -f undo_unpack undo_replaced undo_private undo_planted undo_steps_to undo_owned undo_staged_name undo_check_code undo_say)"$'\n''undo_unpack "$@"'
   if [ "${SLURM_JOB_NUM_NODES:-1}" -gt 1 ]; then
     srun --export=ALL --mpi=none --nodes="$SLURM_JOB_NUM_NODES" --ntasks="$SLURM_JOB_NUM_NODES" --ntasks-per-node=1 bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
   else
     bash -c "$work" stage "$UNDO_STAGE_TO" "$UNDO_STAGE_ARCHIVE" "$code" &
   fi
-  undo_wait $! || { undo_say "nothing can be staged to $UNDO_STAGE_TO (no such folder, another user's, or full?): imports come from the shared file system"; return 0; }
+  undo_wait $! || { undo_say "nothing can be staged to $UNDO_STAGE_TO (no such folder, another user's, one where others can rename what is there, or full?): imports come from the shared file system"; return 0; }
   [[ ${code##*/} =~ ^[0-9a-f]{12}$ ]] && code=$top/${code##*/}
   undo_paths=${code:+$code:}$top/$(undo_staged_name "$UNDO_STAGE_ARCHIVE")
 }
 
-# undo_import_from FOLDERS: they come first in PYTHONPATH. An empty entry of such a list, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
-# the working folder, for Python also in safe path mode: there another user may have put a torch.py, a library, or a `stat`.
-undo_import_from() {
-  export PYTHONPATH; undo_list "$1:${PYTHONPATH:-}" PYTHONPATH
-  [ -z "${LD_LIBRARY_PATH:-}" ] || undo_list "$LD_LIBRARY_PATH" LD_LIBRARY_PATH
+# An empty entry of a list of folders, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is the working folder, for Python also in safe path
+# mode: there another user may have put a torch.py, a library, or a `stat`. Before any program, and behind whatever sets such a list.
+undo_lists() {
+  local name all
+  for name in PATH LD_LIBRARY_PATH PYTHONPATH; do
+    [ -n "${!name:-}" ] || continue
+    all=":${!name}:"
+    while [[ $all == *::* ]]; do all=${all//::/:}; done
+    all=${all#:}; printf -v "$name" %s "${all%:}"
+  done
 }
-undo_list() {
-  local all=":$1:"
-  while [[ $all == *::* ]]; do all=${all//::/:}; done
-  all=${all#:}; printf -v "$2" %s "${all%:}"
+
+# undo_import_from FOLDERS: they come first in PYTHONPATH. No bytecode comes from a place where others can put theirs.
+undo_import_from() {
+  export PYTHONPATH="$1:${PYTHONPATH:-}"; undo_lists
+  local place=${PYTHONPYCACHEPREFIX:-}
+  [ -z "$place" ] || { undo_own "$place/." && [ -d "$place" ] && ! undo_replaced "$place" && [ -z "$(find -H "$place" -maxdepth 0 -perm /022)" ]; } ||
+    [[ ",${UNDO_TRUST//[[:space:]]/}," == *",*,"* ]] || unset PYTHONPYCACHEPREFIX
 }
 
 # undo_task STAGE RUN_DIR ITERATION [OFFSET [GROUP [TOTAL]]]
@@ -226,7 +272,7 @@ undo_list() {
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
   set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
-  undo_list "$PATH" PATH  # before the first program of ours: see undo_import_from
+  undo_lists
   local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0 stride=1 ahead=
   local last=$(( first + group - 1 ))
   [ "$total" -gt 0 ] && [ "$last" -ge "$total" ] && last=$(( total - 1 ))
@@ -295,4 +341,7 @@ undo_by_hand() {
 undo_modules() {
   type module >/dev/null 2>&1 || source /etc/profile
   module load "$@" || { undo_say "module load $* failed"; exit 2; }
+  undo_lists
 }
+
+undo_lists
