@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.system.test_ownership import give_by_list
 from undo_hpc.checkers.sandbox import run_python
+from undo_hpc.engines.vllm_sockets import socket_folder
 from undo_hpc.system import own_places, ownership
 from undo_hpc.system.guard import guard
 from undo_hpc.system.invocation import python_module
@@ -74,6 +76,116 @@ def test_where_no_temporary_folder_is_safe_it_lies_in_the_users_home(
     )
     own_places.leave_shared_temporary_folder()
     assert Path(tempfile.gettempdir()) == home / ".cache" / "undo-hpc" == Path(os.environ["TMPDIR"])
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Path:
+    """A folder that a group can write, where its members may rename what another has made; its group is no user's own."""
+    (place := tmp_path / "lab").mkdir()
+    (place / "mine").mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder to another group")
+    os.chown(place, -1, NOBODY)
+    place.chmod(0o2775)
+    return place
+
+
+def test_nothing_is_made_where_the_members_of_a_group_rename(
+    tmp_path: Path, shared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link in place of a sandbox had files of ours removed."""
+    for place in (shared, shared / "mine"):
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        assert ownership.others_can_replace(place)
+        with monkeypatch.context() as trusting:
+            trusting.setenv(ownership.TRUST, f"@{NOBODY}")
+            assert not ownership.others_can_replace(place)
+        shared.chmod(0o3775)  # nobody but we and root, whose it is
+        assert not ownership.others_can_replace(place)
+        os.chown(shared, NOBODY, -1)
+        assert ownership.others_can_replace(place), "whose it is may rename what is there"
+        os.chown(shared, 0, -1)
+        shared.chmod(0o2775)
+        own_places.leave_shared_temporary_folder()
+        assert not Path(tempfile.gettempdir()).is_relative_to(tmp_path)
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        socket_folder.cache_clear()
+        made = Path(socket_folder(os.getpid()))
+        socket_folder.cache_clear()
+        made.rmdir()
+        assert not made.is_relative_to(tmp_path)
+    shared.chmod(0o2755)
+    assert not ownership.others_can_replace(shared / "mine")
+    os.chown(shared / "mine", NOBODY, -1)
+    assert not ownership.others_can_replace(shared / "mine"), (
+        "a site's, or a colleague's, who is to be trusted"
+    )
+
+
+def test_the_users_own_group_and_lists_that_give_nothing_are_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place := tmp_path / "mine").mkdir()
+    place.chmod(0o2775)
+    monkeypatch.setattr(ownership, "_is_private", lambda group: group != NOBODY)
+    assert not ownership.others_can_replace(place)
+    give_by_list(place, (2, 5, NOBODY), (8, 5, NOBODY))
+    assert not ownership.others_can_replace(place)
+    give_by_list(place, (2, 7, NOBODY))
+    assert ownership.others_can_replace(place)
+    give_by_list(place, (8, 7, NOBODY))
+    assert ownership.others_can_replace(place)
+
+
+@pytest.mark.parametrize("variable", own_places._OF_CODE)
+def test_no_code_is_run_from_a_cache_of_ours_that_a_group_may_rename(
+    shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    for place in (shared / "mine", shared / "mine" / "to be made"):
+        monkeypatch.setenv(variable, str(place))
+        assert Path(caches(variable)[variable]).is_relative_to(home)
+    monkeypatch.setenv(ownership.TRUST, f"@{NOBODY}")
+    assert caches(variable) == {}
+
+
+@as_root
+def test_a_home_for_everybody_is_no_place_that_another_user_has_made(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HOME=/tmp, as services and containers have it."""
+    own_places._new_home.cache_clear()
+    home.chmod(0o1777)
+    (theirs := tmp_path / "theirs").mkdir()
+    os.chown(theirs, NOBODY, NOBODY)
+    monkeypatch.setenv("TORCH_EXTENSIONS_DIR", str(theirs))
+    ours = home / ".cache" / "undo-hpc"
+    assert set(caches().values()) >= {str(ours / "torch_extensions_dir"), str(ours / "triton_cache_dir")}
+    assert ours.stat().st_mode & 0o777 == 0o700
+    (home / ".cache").rename(tmp_path / "cache")
+    ours.mkdir(parents=True)
+    for folder in (home / ".cache", ours):
+        os.chown(folder, NOBODY, NOBODY)
+        folder.chmod(0o777)
+    found = caches()
+    assert {"TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "TORCH_EXTENSIONS_DIR"} <= set(found)
+    assert not [place for place in found.values() if Path(place).is_relative_to(home)]
+    assert ours not in own_places.temporary_folders()
+    home.chmod(0o755)
+    assert set(caches()) == {"TORCH_EXTENSIONS_DIR", "VLLM_CACHE_ROOT", "HF_MODULES_CACHE"}, (
+        "none that is not theirs"
+    )
+    own_places._new_home.cache_clear()
+
+
+@pytest.mark.parametrize(("mode", "stays"), [(0o700, True), (0o755, True), (0o777, False), (0o1777, False)])
+def test_no_process_takes_bytecode_from_where_others_can_put_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int, stays: bool
+) -> None:
+    (tmp_path / "pyc").mkdir()
+    (tmp_path / "pyc").chmod(mode)
+    monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "pyc"))
+    own_places.use_own_places()
+    assert ("PYTHONPYCACHEPREFIX" in os.environ) == stays
 
 
 @pytest.mark.parametrize("path", [":/site", "/site:", "/site", "::/site::"])

@@ -25,6 +25,8 @@ _INSIDE = Path(__file__).with_name("inside.py")
 _START_S = 20.0  # a busy machine starts Python slowly
 TAKEN = frozenset({"network", "files", "processes"})  # what a program has not, where the system allows that
 _SHOWN = 400  # characters of the output
+_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
+_RENAMED = "set TMPDIR to a folder where you alone can write; answers so far are kept"
 
 
 @dataclass(frozen=True)
@@ -85,30 +87,46 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
 
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
-    """A folder for one program, removed afterwards."""
+    """A folder for one program, removed afterwards: the one that was made, whatever lies under its name by then. Raises EngineError."""
     folder = Path(tempfile.mkdtemp(prefix="undo-sandbox-"))
     try:
-        yield folder
+        top = os.open(folder, _OPEN)
+    except OSError as error:
+        raise EngineError(f"{folder} was made, and is something else now: {error}", hint=_RENAMED) from error
+    try:
+        if os.listdir(top):  # noqa: PTH208 -- by its descriptor
+            raise EngineError(f"{folder} was made, and is another folder now", hint=_RENAMED)
+        try:
+            yield folder
+        finally:
+            with contextlib.suppress(OSError):
+                _empty(top)
     finally:
+        os.close(top)
         with contextlib.suppress(OSError):
-            _remove(folder)
-
-
-def _remove(top: Path) -> None:
-    """Removes a folder, whatever a program made in it: thousands of folders in each other, for which `shutil.rmtree` calls itself too
-    often, or some that nobody may enter. Raises OSError."""
-    top.chmod(0o700)
-    waiting, number = [top], 0
-    while waiting:
-        folder = waiting.pop()
-        for entry in list(os.scandir(folder)):
-            if not entry.is_dir(follow_symlinks=False):
-                Path(entry.path).unlink()
-                continue
-            number += 1
-            waiting.append(top / f"{number}.{secrets.token_hex(8)}")  # no path becomes longer than that
-            Path(entry.path).chmod(0o700)
-            Path(entry.path).rename(waiting[-1])
-        if folder != top:
             folder.rmdir()
-    top.rmdir()
+
+
+def _empty(top: int) -> None:
+    """Empties a folder, whatever a program made in it: thousands of folders in each other, for which `shutil.rmtree` calls itself too
+    often, or some that nobody may enter. By descriptors: a link in place of a folder leads nowhere. Raises OSError."""
+    os.fchmod(top, 0o700)
+    waiting, number = ["."], 0
+    while waiting:
+        name = waiting.pop()
+        folder = os.open(name, _OPEN, dir_fd=top)
+        try:
+            with os.scandir(folder) as found:
+                entries = list(found)
+            for entry in entries:
+                if not entry.is_dir(follow_symlinks=False):
+                    os.unlink(entry.name, dir_fd=folder)
+                    continue
+                number += 1
+                waiting.append(f"{number}.{secrets.token_hex(8)}")  # no path becomes longer than that
+                os.chmod(entry.name, 0o700, dir_fd=folder)
+                os.rename(entry.name, waiting[-1], src_dir_fd=folder, dst_dir_fd=top)
+        finally:
+            os.close(folder)
+        if name != ".":
+            os.rmdir(name, dir_fd=top)

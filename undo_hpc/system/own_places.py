@@ -14,6 +14,8 @@ from pathlib import Path
 
 from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace, others_own
 
+_OURS = Path(".cache", "undo-hpc")
+_BYTECODE = "PYTHONPYCACHEPREFIX"
 _COMPILER, _CUTE = "TORCHINDUCTOR_CACHE_DIR", "CUTE_DSL_CACHE_DIR"
 # Caches from which libraries run what they find, and the folder below that of all caches (XDG_CACHE_HOME) where they lie by default. None: in the
 # user's home, or none at all.
@@ -35,7 +37,9 @@ _OF_CODE = {
 
 def use_own_places() -> None:
     """For this process and those that it starts. An empty entry of a list of folders, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
-    the working folder, for Python also with `-P`: there another user may have put a torch.py, a library or a program."""
+    the working folder, for Python also with `-P`: there another user may have put a torch.py, a library or a program. And bytecode is code."""
+    if (place := os.environ.get(_BYTECODE)) and not is_trusted(EVERYBODY) and not _is_own(Path(place)):
+        del os.environ[_BYTECODE]
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "PATH"):
         if value := os.environ.get(name):
             os.environ[name] = os.pathsep.join(filter(None, value.split(os.pathsep)))
@@ -48,8 +52,9 @@ def leave_shared_temporary_folder() -> None:
     believed. Stays where there is none."""
     with contextlib.suppress(OSError):
         if others_can_replace(Path(tempfile.gettempdir())):
-            place = next(temporary_folders())
-            os.environ["TMPDIR"] = tempfile.tempdir = str(place)
+            for place in temporary_folders():
+                os.environ["TMPDIR"] = tempfile.tempdir = str(place)
+                break
 
 
 def temporary_folders() -> Iterator[Path]:
@@ -58,9 +63,9 @@ def temporary_folders() -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if os.access(place, os.W_OK | os.X_OK) and not others_can_replace(place):
                 yield place
-    place = _home() / ".cache" / "undo-hpc"
-    place.mkdir(0o700, parents=True, exist_ok=True)
-    yield place
+    if home := _at_home():
+        home.mkdir(0o700, parents=True, exist_ok=True)
+        yield home
 
 
 def code_caches() -> dict[str, str]:
@@ -78,9 +83,11 @@ def code_caches() -> dict[str, str]:
             place = _compiler_folder()
         elif below and not place:
             place = str(Path(above, below))
+        elif not place and variable != _CUTE and _home_is_for_everybody():
+            place = "~"  # somewhere below it
         # as libraries do: `~` stays where nobody knows a home
         if place and not _is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
-            found[variable] = str(_home() / ".cache" / "undo-hpc" / variable.lower())
+            found[variable] = str((_at_home() or _new_home() / _OURS) / variable.lower())
     compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
     if compiler and not os.environ.get(_CUTE):
         # not in /tmp/USER, where another user may be first (cutlass/base_dsl/cache_helpers.py)
@@ -105,16 +112,23 @@ def _is_own(place: Path) -> bool:
         if at.stat().st_mode & stat.S_IWOTH and not place.exists():
             place.mkdir(0o700, parents=True)
             at = place
-        return not (at.stat().st_mode & stat.S_IWOTH or others_can_replace(at) or others_own(at))
+        return not (others_can_replace(at) or others_own(at))
     return False
 
 
-def _home() -> Path:
-    """The user's home; a new folder for a user without a name and without HOME, as in a container."""
+def _at_home() -> Path | None:
+    """Our folder in the user's home. None for a user without a name and without HOME, as in a container, or where others can put theirs there."""
     with contextlib.suppress(RuntimeError):
-        if os.access(home := Path.home(), os.W_OK):
-            return home
-    return _new_home()
+        place = (home := Path.home()) / _OURS
+        return place if os.access(home, os.W_OK) and _is_own(place) else None
+    return None
+
+
+def _home_is_for_everybody() -> bool:
+    """As that of a service or in a container may be (`/tmp`): there another user may have made ~/.triton."""
+    with contextlib.suppress(RuntimeError, OSError):
+        return bool(Path.home().stat().st_mode & stat.S_IWOTH)
+    return False
 
 
 @cache

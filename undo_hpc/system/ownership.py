@@ -66,27 +66,35 @@ def require_own_way(folder: Path) -> None:
 
 
 def others_can_replace(folder: Path) -> bool:
-    """Whether another user can put something of theirs in place of what we make in a folder: everybody may rename what lies there, or on the
-    way to it, or another user has put that into a folder for everybody. Raises OSError."""
+    """Whether another user can put something of theirs in place of what we make in a folder: others than its owner may rename what lies there,
+    or on the way to it, or another user has put that into a folder where others can write. Raises OSError."""
     if is_trusted(EVERYBODY):
         return False
     for at in steps_to(folder):
-        everybody = at.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX)
-        if everybody == stat.S_IWOTH:
+        if (
+            at.is_dir()
+            and others_write(at)
+            and not (at.stat().st_mode & stat.S_ISVTX and is_ours(at.stat().st_uid, at))
+        ):
             return True
-        planted = at.parent.stat().st_mode & stat.S_IWOTH and not is_ours(at.lstat().st_uid, at.parent)
-        if planted or (everybody & stat.S_IWOTH and not is_ours(at.stat().st_uid, at)):
+        if others_write(at.parent) and not is_ours(at.lstat().st_uid, at.parent):
             return True
     return False
 
 
 def others_own(folder: Path) -> bool:
-    """Whether a folder is another user's, or one that a group or a user of its access control list can write. Raises OSError."""
+    """Whether a folder is another user's, or one where others can write. Raises OSError."""
+    return not is_ours(folder.stat().st_uid, folder) or others_write(folder)
+
+
+def others_write(folder: Path) -> bool:
+    """Whether others than its owner can write in a folder: everybody, a group, or a user of its access control list; not those who are
+    trusted, and not the group of this user alone. Raises OSError."""
     state = folder.stat()
     users, groups = access_list(folder, WRITE) or ([], [OWNING] if state.st_mode & stat.S_IWGRP else [])
     numbers = [state.st_gid if each == OWNING else each for each in groups]
-    return (
-        not is_ours(state.st_uid, folder)
+    return not is_trusted(EVERYBODY) and (
+        bool(state.st_mode & stat.S_IWOTH)
         or not all(is_trusted(user_name(each)) for each in users)
         or not all(_is_private(each) or is_trusted(f"@{_group(each)}") for each in numbers)
     )
