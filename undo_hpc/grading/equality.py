@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
-from itertools import pairwise
+from functools import lru_cache
+from itertools import combinations, pairwise
 from typing import Any
 
 from undo_hpc.grading import families, regions, units, words
 from undo_hpc.grading import values as typed
 from undo_hpc.grading.evaluate import context, rational
-from undo_hpc.grading.identity import approximates, identical, opaque, proportional, same_roots
+from undo_hpc.grading.identity import approximates, identical, opaque, proportional, rounded, same_roots
 from undo_hpc.grading.making import as_formula, is_list, total
 from undo_hpc.grading.tables import word_set
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols
@@ -22,9 +23,10 @@ Said = bool | None
 Rule = Callable[[Any, Any], Said]
 _TRIGONOMETRY = word_set("sin cos tan cot sec csc")
 _INTEGRATION = ({"C", "c"}, {"C", "K"}, {"C", "k"})
-_WHOLE = frozenset("kmnN")
+_WHOLE, _INTEGERS = frozenset("kmnN"), ("whole", float("-inf"))
 _AXES = (("const", "i"), ("sym", "j"), ("sym", "k"))
 _DOTS = typed.Named("ldots", ())
+_OTHERWISE = typed.Text("otherwise")
 
 
 def equal(a: Value, b: Value) -> Said:
@@ -109,13 +111,13 @@ def expressions(a: typed.Expression, b: typed.Expression) -> Said:
     return bool(families.implied(a.node, b.node)) or said
 
 
-def quantities(a: typed.Quantity, b: typed.Quantity) -> Said:
+def quantities(a: typed.Quantity, b: typed.Quantity, same: Rule = equal) -> Said:
     """Units of one dimension convert; others contradict each other."""
     if {a.unit.rstrip("s"), b.unit.rstrip("s")} == {"£", "pound"}:
-        return equal(a.value, b.value)
+        return same(a.value, b.value)
     x, y = units.read(a.unit), units.read(b.unit)
     factor = units.conversion(x, y) if x and y else None
-    return False if factor is None else equal(_scaled(a.value, factor), b.value)
+    return False if factor is None else same(_scaled(a.value, factor), b.value)
 
 
 def _scaled(value: Value, factor: Fraction) -> Value:
@@ -123,20 +125,39 @@ def _scaled(value: Value, factor: Fraction) -> Value:
     return value if plain else typed.Expression(("mul", num(factor), value.node))
 
 
-def quantity_bare(a: typed.Quantity, b: typed.Expression) -> Said:
+def quantity_bare(a: typed.Quantity, b: typed.Expression, same: Rule = equal) -> Said:
     """The unit is left out; a percentage may be the share; an angle may be in radians; `6h` may be six hours."""
     unit = units.read(a.unit)
     if unit is None:
         return False
     if b.node[0] == "mul" and b.node[2][0] == "sym" and b.node[2][1] in units.SINGLE and unit.dimension:
-        return quantities(a, typed.Quantity(typed.Expression(b.node[1]), b.node[2][1]))
-    said = equal(a.value, b)
+        return quantities(a, typed.Quantity(typed.Expression(b.node[1]), b.node[2][1]), same)
+    said = same(a.value, b)
     if said is False and unit.dimension == (("percent", 1),):
-        return equal(_scaled(a.value, Fraction(1, 100)), b)
-    radians = unit.dimension == (("degree", 1),) and "pi" in kinds(b.node)
+        return same(_scaled(a.value, Fraction(1, 100)), b)
+    radians = unit.dimension == (("degree", 1),) and ("pi" in kinds(b.node) or same is _near)
     if said is False and radians and isinstance(a.value, typed.Expression):
-        return identical(("mul", a.value.node, ("const", "degree")), b.node)
+        return same(typed.Expression(("mul", a.value.node, ("const", "degree"))), b)
     return said
+
+
+def _near(a: Value, b: Value) -> bool:
+    """Whether one value is the other one rounded, as the sides of an honest approximation are."""
+    if isinstance(a, typed.Expression) and isinstance(b, typed.Expression):
+        return rounded(a.node, b.node)
+    if isinstance(a, typed.Quantity) and isinstance(b, typed.Quantity):
+        return bool(quantities(a, b, _near) or quantities(b, a, _near))
+    if isinstance(a, typed.Expression) and isinstance(b, typed.Quantity):
+        a, b = b, a
+    bare = isinstance(a, typed.Quantity) and isinstance(b, typed.Expression)
+    return bool(quantity_bare(a, b, _near) if bare else equal(a, b))
+
+
+@lru_cache(maxsize=1024)
+def _sides(a: typed.About) -> tuple[Value, ...]:
+    """The sides of an approximation that count: all where each is near each other, else the last one alone."""
+    near = len(a.values) < 6 and all(_near(*pair) for pair in combinations(a.values, 2))
+    return a.values if near else a.values[-1:]
 
 
 def about(a: typed.About, b: Value) -> Said:
@@ -145,12 +166,12 @@ def about(a: typed.About, b: Value) -> Said:
         named = len(b.rows) == len(b.names) == 1 and (not a.label or labels_agree(a.label, b.names[0]))
         return about(a, b.rows[0][0]) if named else False
     if not isinstance(b, typed.About):
-        return some([*(equal(value, b) for value in a.values), *(_rounds(b, value, 0) for value in a.values)])
+        return some(_rounds(b, value, 3) or equal(value, b) for value in _sides(a))
     if a.label and b.label and not labels_agree(a.label, b.label):
         return False
     if len(a.values) == len(b.values):
         return in_order(a.values, b.values)
-    return some(equal(x, y) for x in a.values for y in b.values)
+    return some(equal(x, y) for x in _sides(a) for y in _sides(b))
 
 
 # -- lists, sets, tuples, sets of reals
@@ -212,11 +233,10 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
     if (other := as_formula(b)) is None:
         return False
     formulas: list[Node] = [a.formula, other]
-    names = {a.name, getattr(b, "name", "")}
-    if names & _WHOLE and any(
-        "whole" in kinds(f) for f in formulas
-    ):  # n >= 3 of integers, which goes without saying
-        formulas = [("every", f, ("whole", float("-inf"))) for f in formulas]
+    for i, name in enumerate((a.name, getattr(b, "name", ""))):
+        part = ("every", formulas[i], _INTEGERS)  # n >= 3 of integers, which goes without saying
+        told = name in _WHOLE and "whole" in kinds(formulas[1 - i])
+        formulas[i] = part if told and not regions.same_region(part, _INTEGERS) else formulas[i]
     return regions.same_region(*formulas)
 
 
@@ -305,7 +325,8 @@ def family_other(a: typed.Family, b: Value) -> Said:
     other = b if isinstance(b, typed.Family) else families.as_family(b, a)
     if other is None or (a.label and other.label and not labels_agree(a.label, other.label)):
         return False
-    return families.same_family(a, other)
+    bare = not isinstance(b, (typed.Family, typed.Solutions))
+    return families.same_family(a, other, bare)
 
 
 # -- ratios, times, pieces, names
@@ -332,10 +353,10 @@ def piecewise(a: typed.Cases, b: typed.Cases) -> Said:
     """The same pieces in any order; one piece may be said to be all the rest."""
 
     def same(x: tuple[Value, Value], y: tuple[Value, Value]) -> Said:
-        rest = isinstance(x[1], typed.Text) or isinstance(y[1], typed.Text)
-        return every((equal(x[0], y[0]), rest or equal(x[1], y[1])))
+        return every((equal(x[0], y[0]), (one and _OTHERWISE in (x[1], y[1])) or equal(x[1], y[1])))
 
-    ordered = sorted(a.rows, key=lambda row: isinstance(row[1], typed.Text))
+    one = len(a.rows) > 1 and all(sum(row[1] == _OTHERWISE for row in v.rows) < 2 for v in (a, b))
+    ordered = sorted(a.rows, key=lambda row: row[1] == _OTHERWISE)
     return in_any_order(ordered, b.rows, same) if len(a.rows) == len(b.rows) else False
 
 
@@ -352,7 +373,7 @@ def texts(a: typed.Text, b: Value) -> Said:
     """The same words; words for infinity."""
     if isinstance(b, typed.Expression):
         return a.words in words.INFINITE and b.node == ("const", "infty")
-    return words.same(a.words, b.words)
+    return words.same(a.words, b.words) or {a.words, b.words} <= {*words.INFINITE}
 
 
 _OTHERS = tuple(t for t in typed.TYPES if t not in (typed.About, typed.Solutions, typed.Family, typed.Unread))

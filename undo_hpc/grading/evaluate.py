@@ -64,8 +64,8 @@ def evaluate(node: Node, env: Env, mp: Any = None) -> Any:
         if node[1] == "infty":
             raise Undefined("infinity")
         return {"pi": mp.pi, "e": mp.e, "i": mp.j, "degree": mp.pi / 180}[node[1]] * 1
-    if kind == "neg":
-        return -evaluate(node[1], env, mp)
+    if kind in ("neg", "percent"):
+        return evaluate(node[1], env, mp) * (Fraction(1, 100) if kind == "percent" else -1)
     if kind in _BINARY:
         return _bounded(_BINARY[kind](evaluate(node[1], env, mp), evaluate(node[2], env, mp), env, mp), mp)
     if kind in ("fact", "fact2"):

@@ -19,14 +19,15 @@ _ARBITRARY = frozenset("CcKkABD")
 _PARAMETERS = frozenset("klmnst")
 
 
-def same_family(a: typed.Family, b: typed.Family) -> bool | None:
-    """Whether two families have the same members; None where members cannot be evaluated."""
+def same_family(a: typed.Family, b: typed.Family, bare: bool = False) -> bool | None:
+    """Whether two families have the same members; None where members cannot be evaluated. `bare`: none was said to be a family."""
     if {len(item) for item in a.items} != {len(item) for item in b.items}:
         return False
     old, new = ([name for name, _ in family.domains] for family in (b, a))
     if len(new) > 2 or len(new) != len(old):
         return None
-    if not {domain for _, domain in (*a.domains, *b.domains)} <= _LEAST.keys():  # only their names may differ
+    bare |= not {domain for _, domain in (*a.domains, *b.domains)} <= _LEAST.keys()
+    if bare:  # only their names may differ
         pair = lambda items: zip(sum(a.items, ()), sum(items, ()), strict=True)  # noqa: E731
         renamed = _renamings(b.items, old, new) if len(a.items) == len(b.items) else ()
         return any(all(identical(x, y) for x, y in pair(items)) for items in renamed)
@@ -88,7 +89,11 @@ def as_family(value: Value, like: typed.Family) -> typed.Family | None:
     names = sorted(symbols(items) - {label} - (symbols(like.items) - {*wanted}))
     names = wanted if set(wanted) <= set(names) else names
     domains = tuple((name, domain) for name, (_, domain) in zip(names, like.domains, strict=False))
-    return typed.Family(items, domains, label) if items and len(names) == len(wanted) else None
+    single = [item[0] for item in items if len(item) == 1]  # one parameter has any name, a letter alone none
+    function, own = label.endswith("()"), set(names) <= {*wanted}
+    free = own or not single or function or (len(names) == 1 and names[0] in _PARAMETERS)
+    fitting = items and len(names) == len(wanted) and free and function <= like.label.endswith("()")
+    return typed.Family(items, domains, label) if fitting and "sym" not in [n[0] for n in single] else None
 
 
 def _nodes(value: Value) -> tuple[Node, ...] | None:
@@ -108,7 +113,8 @@ def implied(a: Node, b: Node) -> bool | None:
         return None
     domains = [((min(names), "R" if tuples else "Z"),) for names in only]
     items = [(node[1:] if tuples else (node,),) for node in (a, b)]
-    return same_family(*(typed.Family(*pair, "") for pair in zip(items, domains, strict=True)))
+    first, second = (typed.Family(*pair, "") for pair in zip(items, domains, strict=True))
+    return same_family(first, second)
 
 
 def constants_renamed(a: Node, b: Node, argument: str = "") -> bool:
@@ -120,6 +126,7 @@ def constants_renamed(a: Node, b: Node, argument: str = "") -> bool:
     alone = argument and symbols(a) & symbols(b) <= {argument}
     letters = _ARBITRARY | frozenset("abdmpq" if alone else "")
     arbitrary = all(name[0] in letters and name[1:2] in ("", "_") for name in (*only_a, *only_b))
-    if not only_a or len(only_a) != len(only_b) or len(only_a) > 3 or not arbitrary:
+    shared = argument or symbols(a) & symbols(b)  # a constant alone says nothing
+    if not (arbitrary and shared and 0 < len(only_a) == len(only_b) < 4):
         return False
     return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

@@ -26,7 +26,7 @@ from undo_hpc.grading.evaluate import (
     rational,
 )
 from undo_hpc.grading.tables import word_set
-from undo_hpc.grading.values import Node, kinds, symbols, walk
+from undo_hpc.grading.values import Node, kinds, num, symbols, walk
 
 DIGITS, MORE_DIGITS = 40, 90
 STEPS = word_set("floor ceil gcd lcm mod fact fact2 binom big")
@@ -83,15 +83,20 @@ def _constants(a: Node, b: Node, env: Env) -> bool | None:
 
 
 def _near(a: Node, b: Node, env: Env, other: Env | None = None) -> bool:
-    """Whether two values are the same: exactly, or in two precisions relative to their size. `other`: where `b` is evaluated."""
+    """Whether two values are the same: exactly, or in two precisions relative to their size. `other`: where `b` is evaluated.
+
+    Both are zero where they are tiny and shrink with the precision, as what is left of a difference does; e^-1000 stays what it is.
+    """
+    size: Any = 0
     for digits in (DIGITS, MORE_DIGITS):
         mp = context(digits)
         x, y = evaluate(a, env, mp), evaluate(b, other or env, mp)
         if isinstance(x, Fraction) and isinstance(y, Fraction):
             return x == y
         x, y = mp.convert(x), mp.convert(y)
-        size = max(abs(x), abs(y))
-        if size > mp.mpf(10) ** (-digits // 2) and abs(x - y) > size * mp.mpf(10) ** (-digits * 3 // 5):
+        size, before = max(abs(x), abs(y)), size
+        told = size > mp.mpf(10) ** (-digits // 2) or abs(size - before) < size / 2
+        if told and abs(x - y) > size * mp.mpf(10) ** (-digits * 3 // 5):
             return False
     return True
 
@@ -211,6 +216,7 @@ def proportional(a: Node, b: Node) -> Any:
 
 def same_roots(a: Node, b: Node) -> bool | None:
     """Whether two equations that are linear in one of their variables have the same solutions: y = 1/x and xy = 1."""
+    said = None
     for name in sorted(symbols(a) & symbols(b)):
         others = sorted((symbols(a) | symbols(b)) - {name})
         draw, seen = random.Random(5), 0
@@ -220,9 +226,8 @@ def same_roots(a: Node, b: Node) -> bool | None:
             if None not in roots and abs(roots[0] - roots[1]) > 1e-20 * (1 + abs(roots[0])):
                 return False
             seen += None not in roots
-        if seen >= 4:
-            return True
-    return None
+        said = True if seen >= 4 else said
+    return said
 
 
 def linear_root(node: Node, name: str, env: Env) -> Any:
@@ -237,11 +242,37 @@ def linear_root(node: Node, name: str, env: Env) -> Any:
     return None if bent or abs(slope) < tiny else 2 - low / slope
 
 
-def approximates(decimal: Node, node: Node, digits: int) -> bool:
-    """Whether a decimal of so many significant digits or more is an exact value, rounded or cut off at its last place.
+def _last_place(node: Node) -> Any:
+    """The last place that a numeral is written to: 1/100 of 2.50, 100 of 1200 and of 12 times 10^2; None of what is no numeral."""
+    if node[0] in ("neg", "mul"):
+        place = _last_place(node[1])
+        scaled = node[0] == "neg" or (node[2][1] in (num(10), "degree") and number(node[2]))
+        return place and scaled and place * scaled
+    if node[0] != "num" or (node[1].denominator > 1 and not node[2]) or not node[1]:
+        return None
+    digits = str(abs(node[1].numerator))
+    return context().mpf(10) ** (-node[2] if node[2] else len(digits) - len(digits.rstrip("0")))
 
-    With `digits` of 0 any decimal counts, but only rounded.
+
+def rounded(a: Node, b: Node) -> bool:
+    """Whether two expressions are the same, or one of them is the other one rounded or cut off at the last place that it is written to.
+
+    Zeros before a decimal point may be written or rounded: those may be off by 2 per cent, a numeral for an exact value by 0.5.
     """
+    if symbols((a, b)):
+        return bool(identical(a, b)) or abs((proportional(a, b) or 0) - 1) <= 0.005
+    values, places = (number(a), number(b)), (_last_place(a), _last_place(b))
+    if None in values or 0 in values or identical(a, b):
+        return bool(identical(a, b))
+    gap, (fine, coarse) = abs(values[0] - values[1]), sorted(place or 0 for place in places)
+    limits = [(coarse / (1 + (coarse >= 1)), 0.02 if coarse > 1 else 0.2), (0.5 * (fine < 1 <= coarse), 0.2)]
+    limits += [] if fine else [(gap, 0.005)]
+    share = gap / max(map(abs, values))
+    return bool(fine < coarse and any(gap <= most and share <= part for most, part in limits))
+
+
+def approximates(decimal: Node, node: Node, digits: int) -> bool:
+    """Whether a decimal of so many significant digits or more is an exact value, rounded (of seven or more, also cut off) at its last place."""
     (sign, bare), (_, other) = ((-1, n[1]) if n[0] == "neg" else (1, n) for n in (decimal, node))
     places = bare[2] if bare[0] == "num" else None
     rounded = other[0] == "num" and other[2]
@@ -252,4 +283,4 @@ def approximates(decimal: Node, node: Node, digits: int) -> bool:
     if len(written) < digits or target is None or context().im(target):
         return False
     distance = abs(sign * context().convert(bare[1]) - target) * 10**places
-    return bool(distance < 1 if digits else distance <= 0.5)
+    return bool(distance < 1 if digits > 6 else distance <= 0.5)

@@ -125,7 +125,9 @@ def as_formula(value: Value) -> Node | None:
     if len(nodes) == len(value.items) and value.brackets == "{}":
         return ("any", *(("rel", ("=",), (regions.VARIABLE, node)) for node in nodes))
     if len(nodes) == len(value.items) == 2 and value.brackets:
-        return regions.between(nodes[0], nodes[1], value.brackets)
+        low, high = (regions.real(node, {}) for node in nodes)
+        ordered = None in (low, high) or low < high or (low == high and value.brackets == "[]")
+        return regions.between(nodes[0], nodes[1], value.brackets) if ordered else None
     return None
 
 

@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from undo_hpc.grading.evaluate import NO_VALUE, REAL, Env, context, evaluate
-from undo_hpc.grading.identity import linear_root
+from undo_hpc.grading.identity import linear_root, opaque
 from undo_hpc.grading.values import Node, symbols, walk
 
 VARIABLE: Node = ("sym", "\0x")
@@ -42,12 +42,13 @@ def holds(formula: Node, env: Env) -> bool:
     if kind == "whole":
         x = context().convert(env[VARIABLE[1]])
         return abs(x - context().nint(x)) < 1e-20 and x >= parts[0]
-    values = [_real(side, env) for side in parts[1]]
+    values = [real(side, env) for side in parts[1]]
     pairs = zip(parts[0], pairwise(values), strict=True)
     return None not in values and all(_ordered(o, a, b) for o, (a, b) in pairs)
 
 
-def _real(node: Node, env: Env) -> Any:
+def real(node: Node, env: Env) -> Any:
+    """The value of a node as a real number, or None."""
     try:
         value = context().convert(evaluate(node, env | {REAL: True}))
     except NO_VALUE:
@@ -64,16 +65,16 @@ def _critical(formula: Node, env: Env) -> Iterator[Any]:
     """The numbers at which the truth of a formula may change: ends, and roots by bisection between points of the grid."""
     for left, right in (sides for part in walk(formula) if part[0] == "rel" for sides in pairwise(part[2])):
         if VARIABLE in (left, right):
-            yield _real(right if left == VARIABLE else left, env)
+            yield real(right if left == VARIABLE else left, env)
         difference: Node = ("add", left, ("neg", right))
         root = linear_root(difference, VARIABLE[1], env)
         yield root
-        values = [_real(difference, env | {VARIABLE[1]: x}) for x in _GRID] if root is None else []
+        values = [real(difference, env | {VARIABLE[1]: x}) for x in _GRID] if root is None else []
         for (a, below), (b, above) in pairwise(zip(_GRID, values, strict=False)):
             if None not in (below, above) and below * above <= 0:
                 for _ in range(120):
                     middle = (context().convert(a) + b) / 2
-                    said = _real(difference, env | {VARIABLE[1]: middle})
+                    said = real(difference, env | {VARIABLE[1]: middle})
                     a, b = (middle, b) if said is not None and said * below > 0 else (a, middle)
                 yield context().convert(b)
 
@@ -85,15 +86,19 @@ def _probes(formulas: tuple[Node, ...], env: Env) -> list[Any]:
     return [*_GRID, *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
 
 
-def same_region(a: Node, b: Node) -> bool:
-    """Whether two formulas hold for the same numbers, whatever the values of their other variables."""
+def same_region(a: Node, b: Node) -> bool | None:
+    """Whether two formulas hold for the same numbers, whatever the values of their other variables; None where a side never has a value."""
+    a, b = opaque(a), opaque(b)
+    sides = [side for part in walk((a, b)) if part[0] == "rel" for side in part[2]]
     others = sorted((symbols(a) | symbols(b)) - {VARIABLE[1]})
     if (symbols(a) ^ symbols(b)) - {VARIABLE[1]}:
         return False
     draw = random.Random(3)
     for _ in range(_DRAWS if others else 1):
         env: Env = {name: Fraction(draw.randint(-400, 400), 97) for name in others}
-        probed = ({**env, VARIABLE[1]: x} for x in _probes((a, b), env))
+        probed = [{**env, VARIABLE[1]: x} for x in _probes((a, b), env)]
+        if not all(any(real(side, here) is not None for here in probed) for side in sides):
+            return None
         if any(holds(a, here) != holds(b, here) for here in probed):
             return False
     return True

@@ -120,9 +120,8 @@ def membership(left: Node, right: Node) -> Value:
     """`x \\in [1, 2)`: the set, for a name."""
     value = value_of(right)
     if left[0] == "bracket" and isinstance(value, typed.Items) and value.brackets == "{}":
-        return equation(
-            (left, ("list", (",",) * (len(right[3]) - 1), right[3]))
-        )  # (a, b) \\in {(1, 2), (2, 1)}
+        items = ("list", (",",) * (len(right[3]) - 1), right[3])  # (a, b) \\in {(1, 2), (2, 1)}
+        return equation((left, items))
     label = label_of(left, num(0)) if left[0] in ("sym", "apply", "words") else ""
     if isinstance(value, typed.Region):
         return typed.Region(label, value.formula)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from itertools import groupby
 
 from undo_hpc.grading.tables import CONNECTORS, MONTHS, NUMBER_WORDS, SCALES, pairs, rows, word_set, words
 
@@ -48,9 +49,8 @@ def same(a: str, b: str) -> bool:
     """Whether two plain forms say the same; names joined by `and` have no order, a reason may be left out."""
     if a == b or (a.replace(" ", "") == b.replace(" ", "") and not re.search(r"\d", a)):
         return True
-    ours, theirs = _told(a, b), _told(b, a)
-    if sorted(ours) == sorted(theirs) and not {"and", "or"} & set(ours):  # `all positive even integers`
-        return all(x == y or {x, y} <= _ADJECTIVES for x, y in zip(ours, theirs, strict=True))
+    if _told(a, b) == _told(b, a):
+        return True
     short, long = sorted((a, b), key=len)
     if short in ("yes", "no") and long.startswith((f"{short} it ", f"{short} because ", f"{short} since ")):
         return True
@@ -60,11 +60,15 @@ def same(a: str, b: str) -> bool:
 
 
 def _told(text: str, other: str) -> list[str]:
-    """The words of a text; of `all odd integers n` and `n is odd` what they tell of the number, and its name where both have one."""
+    """The words of a text, adjectives side by side in order; of `all odd integers n` and `n is odd` what they tell of the number, and its
+    name where both have one."""
     said, named = text.split(), any(len(word) == 1 for word in other.split())
     telling = [word for word in said if word in _ADJECTIVES or (named and len(word) == 1)]
     plain = all(word in _ADJECTIVES | _SAYING or len(word) == 1 for word in said)
-    return sorted(telling) if plain and _ADJECTIVES & set(said) else said
+    if plain and _ADJECTIVES & set(said):
+        return sorted(telling)
+    runs = [(key, list(run)) for key, run in groupby(said, _ADJECTIVES.__contains__)]
+    return [word for key, run in runs for word in (sorted(run) if key else run)]
 
 
 def spelled(text: str) -> tuple[Fraction, str] | None:
