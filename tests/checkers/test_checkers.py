@@ -129,6 +129,8 @@ for name, act in {{
     "keys": lambda: call(250, 219, 0, -3, 0),  # keyctl(2), which could empty the ring of the session, too
     "held": lambda: call(29, 194, 0, ctypes.c_size_t(1 << 20), 0o1600),  # shmget(2): no limit counts it
     "unnamed": lambda: os.memfd_create("memory"),
+    "secret": lambda: call(447, 447, 0),  # memfd_secret(2): where kernels have it
+    "queued": lambda: call(425, 425, 8, ctypes.create_string_buffer(120)),  # io_uring_setup(2)
 }}.items():
     try:
         act()
@@ -145,7 +147,7 @@ print("end")
     allowed = {
         "files": {"shortened", "mode", "time"},
         "processes": {"ended", "limited"},
-        "network": {"reached", "paired", "keys", "held", "unnamed"},
+        "network": {"reached", "paired", "keys", "held", "unnamed", "secret", "queued"},
     }
     assert done.code == 0 and done.output.endswith("end\n"), done.output
     assert not set(done.output.split()) & set().union(*(allowed[each] for each in done.taken)), done.output

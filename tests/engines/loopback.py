@@ -102,8 +102,8 @@ def client(
     return loaded
 
 
-def asked(count: int) -> list[Request]:
-    return [Request(f"r{i}", f"Q{i}", i, 0.5, 8) for i in range(count)]
+def asked(count: int, max_tokens: int = 8) -> list[Request]:
+    return [Request(f"r{i}", f"Q{i}", i, 0.5, max_tokens) for i in range(count)]
 
 
 def run(engine: OpenAIEngine, requests: list[Request]) -> dict[str, Completion]:

@@ -109,6 +109,24 @@ def test_over_the_context_is_asked_once_more_without_a_limit(server: Any) -> Non
     assert len(there.bodies) == 2
 
 
+@pytest.mark.parametrize(("pause_s", "timeout_s", "most"), [(0.0, 30, 21), (0.4, 1, 4)])
+def test_a_server_that_names_a_smaller_context_each_time_is_left(
+    server: Any, pause_s: float, timeout_s: int, most: int
+) -> None:
+    """One request was asked as often as it had tokens, each time with a `timeout_s` of its own."""
+
+    def smaller(number: int, body: dict[str, Any]) -> tuple[int, Any]:
+        time.sleep(pause_s)
+        room = body.get("max_tokens", 1) - 1
+        return 400, {"error": f"maximum context length is {room + 100} tokens, your prompt has 100"}
+
+    there = server(smaller)
+    with pytest.raises(EngineError):
+        run(client(there.url, timeout_s=timeout_s, max_retries=1), asked(1, max_tokens=500))
+    ours = [body for body in there.bodies if body["messages"][-1]["content"] == "Q0"]
+    assert 2 < len(ours) <= most
+
+
 def test_the_limit_of_new_tokens_goes_by_the_name_that_the_server_knows(server: Any) -> None:
     said = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead."
     there = server(

@@ -224,11 +224,16 @@ STATUSES = st.sampled_from(
 )
 
 
-@pytest.mark.parametrize("count", [10**30, 1e308, 2**63])
+@pytest.mark.parametrize("count", [10**30, 1e308, 2**63, 10**310, 10**4000])
 def test_sums_of_what_a_server_counts_can_be_written(count: float) -> None:
     """2,048 answers with the count of before made a shard whose manifest no JSON could hold."""
     found = read({"content": "well"}, tokens=count)
     assert found.kind == "answer" and 0 < found.completion_tokens * 10**9 < 2**63
+
+
+@pytest.mark.parametrize("count", [-(10**400), -1, 0, float("inf"), float("nan"), True, "7"])
+def test_what_is_no_count_is_none(count: object) -> None:
+    assert read({"content": "well"}, tokens=count).completion_tokens == 0
 
 
 @examples(300)

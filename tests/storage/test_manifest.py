@@ -84,6 +84,10 @@ def test_a_manifest_without_a_seal_is_read(tmp_path: Path) -> None:
     del data["details"]["seal"]
     write_json(tmp_path / "m.json", data)
     assert read_manifest(tmp_path / "m.json") == make(tmp_path)
+    for key in ("started", "finished", "iteration"):  # by one who takes the seal off
+        write_json(tmp_path / "m.json", data | {key: "1e999"})
+        with pytest.raises(DamagedManifest):
+            read_manifest(tmp_path / "m.json")
 
 
 @pytest.mark.parametrize("name", ["../victim", "iter_000/student/../../../victim", "/etc/hostname", "a\0b"])

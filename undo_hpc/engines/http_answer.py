@@ -48,7 +48,7 @@ async def read_answer(
                 if len(body) > most:
                     raise httpx.ReadError(f"the server's answer has more than {most >> 20} MiB")
     except TimeoutError as error:
-        raise httpx.ReadTimeout(f"the answer was not complete within {patience_s:g} s") from error
+        raise httpx.ReadTimeout(f"the answer was not complete within {round(patience_s, 1):g} s") from error
     except zlib.error as error:
         raise httpx.DecodingError(f"the answer cannot be unpacked: {error}") from error
     except httpx.RequestError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import itertools
 import json
 import logging
 import time
@@ -33,7 +34,7 @@ from undo_hpc.system.credentials import credential_in, without
 
 log = logging.getLogger(__name__)
 
-_MAX_CHANGES = 20  # of the parameters of one request, after refusals
+_MAX_CHANGES = 20  # of the parameters and the limit of one request, after refusals
 _MOST_BYTES = 64 << 20  # of an answer: the longest real ones, with all that was thought, have one
 _CONNECT_S, _IDENTIFY_S = 30.0, 10.0
 _ANY_IPV4 = "0.0.0.0"  # noqa: S104 -- where a request leaves from
@@ -121,16 +122,14 @@ class OpenAIClient:
         """
         sent, changes = self._accepted.parameters(request), list[Change]()
         options: dict[str, Any] = {} if timeout_s is None else {"timeout": timeout_s}
-        while True:
+        until = time.monotonic() + (timeout_s or self._config.timeout_s)  # for all that it is asked again for
+        for turn in itertools.count():
             data = json.dumps(self._fixed(request) | sent | self._config.extra_body | server.extra)
-            address, patience_s = (
-                _endpoint(server.url, "chat/completions"),
-                timeout_s or self._config.timeout_s,
-            )
+            address = _endpoint(server.url, "chat/completions")
             post = http.stream("POST", address, content=data, headers=_own_key(server), **options)
             secrets = [key for key in (self._key, server.key) if key]
             response, content = await read_answer(
-                post, patience_s=patience_s, most=_MOST_BYTES, secrets=secrets
+                post, patience_s=max(0.0, until - time.monotonic()), most=_MOST_BYTES, secrets=secrets
             )
             reply = read_reply(response.status_code, content, max_tokens=request.max_tokens)
             if reply.kind == "redirect" and response.has_redirect_location:
@@ -142,7 +141,7 @@ class OpenAIClient:
                     log.warning(
                         "%s: from now on %s, because the server refuses it otherwise", server.url, change
                     )
-            if reply.kind == "refused" and not accepted and len(changes) < _MAX_CHANGES:
+            if reply.kind == "refused" and not accepted and turn < _MAX_CHANGES:
                 words = content.decode("utf-8", "replace")
                 limit = next((name for name in LIMIT_NAMES if name in sent), "")
                 if is_context_error(words):
@@ -154,7 +153,8 @@ class OpenAIClient:
                         sent = changed(sent, change)
                     changes += new
                     continue
-            return reply, sent | self._config.extra_body, _seconds(response.headers.get("retry-after", ""))
+            break
+        return reply, sent | self._config.extra_body, _seconds(response.headers.get("retry-after", ""))
 
     def _fixed(self, request: Request) -> dict[str, Any]:
         """What is no sampling parameter."""

@@ -222,9 +222,9 @@ def _error_code(error: Any) -> int:
 
 def _count(value: Any) -> int:
     """A count of tokens, as far as it is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return 0
-    return min(max(0, int(value)), _MOST_TOKENS)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        return 0  # (math.isfinite makes a float of an integer, which may be too large for one)
+    return min(int(value), _MOST_TOKENS)
 
 
 def _clean(text: str) -> str:

@@ -53,9 +53,23 @@ def read_metrics(run: Run, iteration: int) -> dict[str, Any]:
         raise StorageError(f"{at.metrics} holds no JSON object", hint=_AGAIN)
     try:
         unseal(metrics)
+        _require_figures(metrics)
     except ValueError as error:
         raise StorageError(f"{at.metrics}: {error}", hint=_AGAIN) from error
     return metrics
+
+
+def _require_figures(metrics: dict[str, Any]) -> None:
+    """Raises ValueError where a figure of a set is none: who changes one may have changed the checksum, too."""
+    for sets in (metrics.get("sets", {}), metrics.get("baseline") or {}):
+        for name, item in sets.items() if isinstance(sets, dict) else [("all", sets)]:
+            figures = (
+                [v for key, v in item.items() if key not in ("error", "pass_at")]
+                if isinstance(item, dict)
+                else [item]
+            )
+            if not all(isinstance(v, int | float | None) for v in figures):
+                raise ValueError(f"a figure of the set {name} has another type")
 
 
 def find_metrics(run: Run, iteration: int) -> dict[str, Any]:

@@ -146,7 +146,12 @@ def manifest_from(data: dict[str, Any]) -> Manifest:
             raise KeyError(key)
     if not _FIELDS.issuperset(data):
         raise TypeError(f"it has unknown fields: {', '.join(sorted(data.keys() - _FIELDS))}")
-    if not (isinstance(data["iteration"], int) and isinstance(data["index"], int)):
+    times = data.get("started", 0.0), data.get("finished", 0.0)
+    if not (
+        isinstance(data["iteration"], int)
+        and isinstance(data["index"], int)
+        and all(isinstance(t, int | float) for t in times)
+    ):
         raise TypeError("a number has another type")
     for key in _SECTIONS:
         if not isinstance(data.setdefault(key, {}), dict):
