@@ -145,10 +145,9 @@ print("end")
         assert other.poll() is None or "processes" not in done.taken
         other.kill()
     allowed = {
-        "files": {"shortened", "mode", "time"},
-        "processes": {"ended", "limited"},
+        "files": {"shortened", "mode", "time"}, "processes": {"ended", "limited"},
         "network": {"reached", "paired", "keys", "held", "unnamed", "secret", "queued"},
-    }
+    }  # fmt: skip
     assert done.code == 0 and done.output.endswith("end\n"), done.output
     assert not set(done.output.split()) & set().union(*(allowed[each] for each in done.taken)), done.output
     if "files" in done.taken:

@@ -229,19 +229,6 @@ def test_the_name_of_a_set_leads_to_no_file_outside_of_the_report(copied: Path, 
     assert any("_.._.._.._.._ours" in path.name for path in (copied / "report/figures").iterdir())
 
 
-@pytest.mark.parametrize("key", ["correct", "errors", "low", "n"])
-@pytest.mark.parametrize("value", ["x", [], {}])
-def test_a_figure_of_another_type_is_damage_also_where_all_checksums_fit(
-    copied: Path, key: str, value: object
-) -> None:
-    run = open_run(copied)
-    metrics = json.loads(run.layout.iteration(1).metrics.read_text())
-    metrics["sets"]["gsm"][key] = value
-    set_metrics(run, 1, metrics)
-    assert "a figure of the set gsm has another type" in write_report(run).read_text()
-    assert collect_status(run).accuracy
-
-
 @pytest.mark.parametrize("name", ["report", "report/figures"])
 def test_a_link_of_a_run_that_was_unpacked_has_no_page_of_ours_overwritten(
     copied: Path, tmp_path: Path, name: str
