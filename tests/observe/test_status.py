@@ -305,6 +305,11 @@ def test_logs_of_a_cluster_are_found_by_job_and_task(tmp_path: Path) -> None:
     write_text(layout.iteration(0).logs / "generate-991_1.log", "hello\n")
     assert [path.name for path in logs_of(layout, 0, "generate", 11)] == ["generate-991_1.log"]
     assert logs_of(layout, 0, "generate", 8) == []
+    (layout.iteration(0).logs / "merge-x").mkdir()
+    journal.intend("merge", "merge", 0, 0, None, ())
+    journal.submitted("merge", "x/../../../../private")
+    write_text(tmp_path / "private.log", "ours\n")
+    assert logs_of(layout, 0, "merge", 0) == [], "a run that was handed over names a file of ours"
 
 
 def test_the_tail_of_a_large_log_is_cheap(tmp_path: Path) -> None:

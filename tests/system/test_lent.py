@@ -38,6 +38,17 @@ def read_data(folder: Path) -> object:
     return load_problems(SourceConfig(path=str(folder / "train.jsonl")))
 
 
+def read_folder(folder: Path) -> object:
+    for path in (folder, folder / "*.jsonl"):
+        found = load_problems(SourceConfig(path=str(path)))
+    return found
+
+
+def load_model(folder: Path) -> None:
+    with own_files(str(folder)):
+        pass
+
+
 @as_root
 @pytest.mark.parametrize(
     ("read", "file"),
@@ -115,6 +126,39 @@ def test_links_of_others_to_what_they_may_read_are_as_good_as_files() -> None:
             read_data(shared)
 
 
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (read_prompts, "example.txt"),
+        (load_model, "model.safetensors"),
+        (load_model, "extra.json"),
+        (read_folder, "b.jsonl"),
+    ],
+)
+def test_a_clone_brings_no_link_to_a_file_of_ours(
+    tmp_path: Path, read: Callable[[Path], object], name: str
+) -> None:
+    """Such a link is ours, whoever chose its end: private rows were taught, and private weights published as the student."""
+    clone, ours = tmp_path / "repository/clone", tmp_path / "private"
+    clone.mkdir(parents=True)
+    ours.mkdir()
+    row = '{"problem": "1 + 1?", "answer": "2"}\n'
+    for file, text in {"problem.txt": "{{ problem }}", "config.json": "{}", "a.jsonl": row}.items():
+        (clone / file).write_text(text)
+    for end in ("exam.jsonl", name):
+        (ours / end).write_text(row.replace("1 +", "2 +"))
+    (clone / name).symlink_to(ours / "exam.jsonl")
+    with pytest.raises(ConfigError, match="is a link to a file outside of the"):
+        read(clone)
+    stored = tmp_path / "repository/.git/annex/objects/aB/cD/key"
+    stored.parent.mkdir(parents=True)
+    stored.write_text(row.replace("1 +", "3 +"))
+    for honest in (ours / name, stored):
+        (clone / name).unlink()
+        (clone / name).symlink_to(honest)
+        read(clone)
+
+
 def swap(first: Path, second: Path) -> None:
     """Each in place of the other."""
     first.rename(between := first.with_name("between"))
@@ -169,11 +213,6 @@ def test_what_others_do_beside_it_is_no_reason_to_refuse(
     monkeypatch.setattr("undo_hpc.system.lent.time.sleep", lambda _: pytest.fail("it waited"))
     with undisturbed([mine / "a.txt"]):
         (mine / "a.txt").rename(mine / "b.txt")
-
-
-def load_model(folder: Path) -> None:
-    with own_files(str(folder)):
-        pass
 
 
 @as_root

@@ -16,7 +16,7 @@ from undo_hpc.data.tables import EmptyFileError, ListTable, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.system.data_files import expanded
-from undo_hpc.system.lent import undisturbed
+from undo_hpc.system.lent import require_no_stray_link, undisturbed
 
 Ignored = dict[Path, str]
 
@@ -33,7 +33,10 @@ def open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table]
     choices = data_files(
         path, source.split, split_is_asked="split" in source.model_fields_set, config=source.hub_config
     )
-    with undisturbed([file for files in choices for file in files if file.exists()]):
+    meant = [file for files in choices for file in files if file.exists()]
+    for file in meant if path not in meant else ():  # not for one that is named by itself
+        require_no_stray_link(file, path if path.is_dir() else file.parent, "the data")
+    with undisturbed(meant):
         tables, ignored = _read_first(choices, source)
         digests = {file: sha256_file(file) for file in tables}
     root = path if path.is_dir() else path.parent

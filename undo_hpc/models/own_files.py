@@ -57,8 +57,7 @@ def require_own_files(path: str, revision: str = "") -> None:
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
-        if file.suffix not in (".safetensors", ".bin"):  # whose words are no text
-            require_no_stray_link(file, folder)
+        require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
             f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "

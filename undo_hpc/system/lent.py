@@ -26,6 +26,7 @@ from undo_hpc.system.ownership import (
     user_name,
 )
 
+_STORES = (".git/annex/objects", ".dvc/cache")  # of a repository, in which a folder's files are links
 _TICK_S = 0.02  # in which the times of a file system move on
 Standing = dict[Path, tuple[int, int, int, int]]
 
@@ -104,19 +105,21 @@ def require_not_lent(path: Path) -> None:
 
 
 def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> None:
-    """Refuses a link in a folder of a model, or of prompts, that leads out of it to a file of another name. In a folder that was cloned or unpacked it is ours,
-    whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student. Those that people lay lead
-    to another model's file of that name, those of the Hub's cache to its blobs. Raises ConfigError, OSError."""
+    """Refuses a link in a folder of a model, of prompts or of data that leads out of it to a file of another name. In a folder that was
+    cloned or unpacked it is ours, whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the
+    student, and private weights in it. Those that people lay lead to another model's file of that name, those of the Hub's cache, of
+    git-annex and DVC to their stores. Raises ConfigError, OSError."""
     top = folder.resolve()
     for link in _links_to(top / file.relative_to(folder)):
         end = link.parent / link.readlink()
         end = end.parent.resolve() / end.name
-        of_the_hub = end.parent in [above / "blobs" for above in link.parents[2:4]]
+        blob = end.parent in [above / "blobs" for above in link.parents[2:4]]
+        stored = any(end.is_relative_to(above / store) for above in (top, *top.parents) for store in _STORES)
         by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
         named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
-        if not (end.is_relative_to(top) or named_alike or of_the_hub or by_the_way):
+        if not (end.is_relative_to(top) or named_alike or blob or stored or by_the_way):
             raise ConfigError(
-                f"{link} is a link to a file outside of {what}, {end}, whose words would stand in what comes of it",
+                f"{link} is a link to a file outside of {what}, {end}, which would stand in what comes of it",
                 hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
             )
 

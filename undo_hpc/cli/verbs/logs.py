@@ -94,15 +94,14 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
             f"{arguments.stage} {arguments.task} of iteration {iteration} has printed nothing yet",
             hint=f"see what it waits for: undo-hpc status {arguments.run_dir}",
         )
-    for path in paths[:-1]:
-        sys.stdout.write(printable(path.read_text(encoding="utf-8", errors="replace")))
 
     def going_on() -> bool:
         return arguments.follow and (arguments.stage, arguments.task) in query_live(opened, iteration).tasks
 
-    for text in follow(paths[-1], going_on=going_on):
-        sys.stdout.write(printable(text))
-        sys.stdout.flush()
+    for path in paths:  # in pieces, however large somebody has made one
+        for text in follow(path, going_on=going_on if path == paths[-1] else lambda: False):
+            sys.stdout.write(printable(text))
+            sys.stdout.flush()
     return 0
 
 
