@@ -164,10 +164,12 @@ def test_a_key_in_place_of_a_number_is_not_told(local: Any, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize(
-    ("token", "value"), [("9" * 30, -5.0), ("-7", -5.0), (str(2**31 + 5), -5.0), ("7", -(10**400))]
+    ("token", "value"),
+    [("9" * 30, -5.0), ("-7", -5.0), (str(2**31 + 5), -5.0), ("7", -(10**400)), (" 1000001", -5.0)],
 )
 def test_numbers_that_no_array_holds_are_no_log_probabilities(local: Any, token: str, value: float) -> None:
-    """An id above 2**31 had become a negative one, which training met; others were unexpected errors."""
+    """An id above 2**31 had become a negative one, which training met; others were unexpected errors. One token spelt in two ways was
+    among the likeliest twice."""
 
     def said(_: int, body: dict[str, Any]) -> tuple[int, Any]:
         entry = {"rank": 1, "logprob": -1.0}

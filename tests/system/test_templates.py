@@ -45,10 +45,11 @@ def test_a_card_has_the_head_that_the_hub_reads(tmp_path: Path) -> None:
     [
         ("<script>alert(1)</script>", "&lt;script>alert(1)&lt;/script>"),
         ("a < b, 3<4", "a < b, 3<4"),
+        ("![x](http://a.example/p.png) 3![1]", "!\\[x](http://a.example/p.png) 3!\\[1]"),
         ("red\x1b[31m \x1b]52;c;eA==\x07", "red \\x1b]52;c;eA==\\x07"),
     ],
 )
-def test_no_value_begins_a_tag_or_acts_on_a_terminal_in_markdown(
+def test_no_value_begins_a_tag_or_a_picture_or_acts_on_a_terminal_in_markdown(
     tmp_path: Path, value: str, shown: str
 ) -> None:
     (tmp_path / "page.md.jinja").write_text("{{ value }} {{ number }}")

@@ -208,4 +208,6 @@ def _checked(own: Any, top: list[list[tuple[int, int, float]]], n: int, k: int) 
     ids = np.array([[e[1] for e in row] for row in top], np.int64)
     if (ids < 0).any() or (ids > np.iinfo(np.int32).max).any():
         raise ValueError("a number that is no token's")
+    if ids.size and not np.diff(np.sort(ids, axis=1)).all():
+        raise ValueError("a token twice at one position")
     return own, ids, np.array([[e[2] for e in row] for row in top], np.float32)

@@ -17,7 +17,7 @@ _TAG = re.compile(r"<(?=[A-Za-z/!?])")
 
 def render(template: Path, beside: Sequence[Path] = (), /, **values: object) -> str:
     """The filled template. In `*.html.jinja` every value is escaped unless it is marked as HTML; in others no value can begin a tag
-    of HTML. The filter `cell` makes a text fit into a cell of a Markdown table.
+    of HTML or a picture. The filter `cell` makes a text fit into a cell of a Markdown table.
 
     Args:
         beside: further folders of templates that it includes.
@@ -46,8 +46,8 @@ def _shown(value: object) -> object:
 
 
 def _without_tags(value: object) -> object:
-    """A value for Markdown, whose viewers may take HTML in it for HTML."""
-    return _TAG.sub("&lt;", printable(value)) if isinstance(value, str) else value
+    """A value for Markdown, whose viewers may take HTML in it for HTML, and fetch its pictures."""
+    return _TAG.sub("&lt;", printable(value)).replace("![", "!\\[") if isinstance(value, str) else value
 
 
 def render_card(template: Path, metadata: CardData, **values: object) -> str:
