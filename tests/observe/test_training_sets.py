@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,34 @@ def test_what_stands_beside_the_rows_describes_them(finished: Path, tmp_path: Pa
     )
     assert row["chosen"]["role"] == row["rejected"]["role"] == "assistant"
     assert yaml.safe_load((tmp_path / "p" / "axolotl.yaml").read_text())["rl"] == "dpo"
+
+
+def test_an_export_replaces_no_training_set_of_the_users_own(finished: Path, tmp_path: Path) -> None:
+    words = ["export", str(finished), "--format", "trl", "--iteration", "0", "--out", str(tmp_path / "out")]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ROWS).write_text("mine")
+    assert main(words) == 2 and (tmp_path / "out" / ROWS).read_text() == "mine"
+    (tmp_path / "out" / ROWS).unlink()
+    assert main(words) == 0 == main(words) and (tmp_path / "out" / ROWS).stat().st_size > 100
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+@pytest.mark.parametrize("below", ["", "sub"])
+def test_nothing_is_exported_through_another_users_link(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    (mine := tmp_path / "mine").mkdir()
+    (scratch := tmp_path / "scratch").mkdir()
+    (scratch / "out").symlink_to(mine)
+    scratch.chmod(0o1777)
+    os.chown(scratch / "out", 54321, -1, follow_symlinks=False)
+    out = str(scratch / "out" / below)
+    assert main(["export", str(finished), "--format", "trl", "--iteration", "0", "--out", out]) == 2
+    assert main(["data", "export", "tiny", out]) == 2
+    page = str(scratch / "out" / "page.html")
+    assert main(["compare", str(finished), str(finished), "--page", page]) == 2
+    assert not list(mine.iterdir())
 
 
 def test_no_pair_holds_a_problem_that_is_held_out(finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from tests.observe.synthetic import RunBuilder
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.data.benchmarks.loader import load_benchmark
 from undo_hpc.errors import ConfigError, StorageError
-from undo_hpc.pipeline.run import create_or_open, open_run, require_trusted_run
+from undo_hpc.pipeline.run import create_or_open, git_revision, open_run, require_trusted_run
 from undo_hpc.storage.atomic import read_json, write_json
 from undo_hpc.system.ownership import TRUST, require_own_way
 
@@ -193,3 +193,15 @@ def test_a_configuration_that_was_changed_behind_the_runs_back_is_refused_where_
                 door()
     write_json(run.layout.config, stored)
     assert open_run(run.layout.root).config == run.config
+
+
+def test_no_program_of_a_sites_settings_of_git_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (program := tmp_path / "fs.sh").write_text(f"#!/bin/sh\ntouch {tmp_path}/run\n")
+    program.chmod(0o755)
+    (tmp_path / "git").mkdir()
+    (tmp_path / "git" / "config").write_text(f"[core]\n\tfsmonitor = {program}\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    git_revision()
+    assert not (tmp_path / "run").exists()

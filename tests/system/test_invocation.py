@@ -52,3 +52,6 @@ def test_no_script_of_a_folder_for_everybody_is_advised(
         tmp_path.chmod(mode)
         assert ("launchers/" in resume_hint(Path("/run"))) is advised
         assert ("slurm/" in task_hint(Path("/run"), "train", 0, slurm=True)) is advised
+        assert " -P -m undo_hpc.worker" in task_hint(
+            Path("/run"), "train", 0
+        )  # nothing from where it is typed

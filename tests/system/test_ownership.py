@@ -11,7 +11,9 @@ import pytest
 
 from undo_hpc.campaign.definition import find_campaign, load_campaign
 from undo_hpc.cluster.profile import load_profile
-from undo_hpc.config.load import find_config, load_config
+from undo_hpc.config.load import find_config, from_sets, load_config
+from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data import load_problems
 from undo_hpc.data.benchmarks import load_benchmark
 from undo_hpc.errors import ConfigError
 from undo_hpc.system import ownership
@@ -244,7 +246,120 @@ def test_a_models_id_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: p
         load_config("mine.yaml")
 
 
-@pytest.mark.parametrize("name", [".", "", "./mine", "..", "nobody-has-this"])
+@as_root
+def test_a_configuration_below_a_folder_where_everybody_renames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its whole name: who has put another folder in place of ours chose the programs that it names."""
+    (tmp_path / "open" / "mine").mkdir(parents=True)
+    (file := tmp_path / "open" / "mine" / "my.yaml").write_text("nonsense: 1\n")
+    (tmp_path / "open").chmod(0o777)
+    (tmp_path / "link.yaml").symlink_to(file)
+    for name in (file, tmp_path / "link.yaml"):
+        with pytest.raises(ConfigError, match="nonsense"):
+            load_config(str(name))
+    os.chown(file.parent, NOBODY, -1)
+    for name in (file, tmp_path / "link.yaml"):
+        with pytest.raises(
+            ConfigError, match=f"mine is another user's, {NOBODY}, in a folder where everybody can"
+        ):
+            load_config(str(name))
+    (tmp_path / "open").chmod(0o1777)
+    with pytest.raises(ConfigError, match="nonsense"):  # a colleague's, which is the user's to choose
+        load_config(str(file))
+
+
+def write_rows(file: Path) -> Path:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    return file
+
+
+@as_root
+@pytest.mark.parametrize("where", ["from there", "by the whole name"])
+@pytest.mark.parametrize(
+    ("pattern", "theirs"),
+    [
+        ("p-*.jsonl", "p-1.jsonl"),
+        ("pd*/p-1.jsonl", "pd-theirs"),
+        ("pd-[a-z]*/*.jsonl", "pd-theirs"),
+        ("../scratch", "p-1.jsonl"),
+    ],
+)
+def test_a_pattern_finds_no_file_that_another_user_has_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, theirs: str, where: str
+) -> None:
+    """Shards in a scratch folder for everybody, and one more of somebody else's."""
+    (scratch := tmp_path / "scratch").mkdir()
+    write_rows(scratch / "p-0.jsonl")
+    write_rows(scratch / "p-1.jsonl")
+    write_rows(scratch / "pd-mine" / "p-1.jsonl")
+    write_rows(scratch / "pd-theirs" / "p-1.jsonl")
+    monkeypatch.chdir(scratch)
+    source = SourceConfig(path=pattern if where == "from there" else str(scratch / pattern))
+    read = len(load_problems(source).problems)
+    assert read
+    os.chown(scratch / theirs, NOBODY, -1, follow_symlinks=False)
+    assert len(load_problems(source).problems) == read, "a colleague's, in a folder that is not for everybody"
+    scratch.chmod(0o1777)
+    with pytest.raises(
+        ConfigError, match=f"{theirs} is another user's, {NOBODY}, in a folder where everybody"
+    ):
+        load_problems(source)
+    monkeypatch.setenv(ownership.TRUST, str(NOBODY))
+    assert len(load_problems(source).problems) == read
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("data.train.path", "pdir"),
+        ("data.train.path", ".data/p-1.jsonl"),
+        ("data.train.path", "rows"),
+        ("data.rationales.run", "pdir"),
+        ("student.prompt", "pdir"),
+        ("teacher.prompt", ".mypr"),
+        ("hub.token_file", "rows"),
+    ],
+)
+@pytest.mark.parametrize("said", ["--set", "in a file elsewhere"])
+def test_a_bare_word_is_nothing_of_another_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str, name: str, said: str
+) -> None:
+    (scratch := tmp_path / "scratch").mkdir()
+    write_rows(scratch / "rows")
+    for folder in ("pdir", ".data", ".mypr"):
+        write_rows(scratch / folder / "p-1.jsonl")
+        (scratch / folder / "student.txt").write_text("{{ problem }}")
+    section, _, last = key.rpartition(".")
+    (file := tmp_path / "mine.yaml").write_text(
+        f"{{{section.replace('.', ': {')}: {{{last}: {name}}}}}" + "}" * section.count(".")
+    )
+
+    def load() -> object:
+        return load_config(str(file)) if said != "--set" else from_sets([f"{key}={name}"])
+
+    monkeypatch.chdir(scratch)
+    load()
+    os.chown(scratch / Path(name).parts[0], NOBODY, -1)
+    load()
+    scratch.chmod(0o1777)
+    with pytest.raises(ConfigError, match=f"'{name}' leads to files of another user, {NOBODY}"):
+        load()
+
+
+@as_root
+def test_a_presets_name_is_no_folder_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.chmod(0o1777)
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "student.txt").write_text("{{ problem }}")
+    os.chown(tmp_path / "tiny", NOBODY, -1)
+    monkeypatch.chdir(tmp_path)
+    assert from_sets(["student.prompt=tiny"]).student.prompt == "tiny"
+
+
+@pytest.mark.parametrize("name", [".", "", "./mine", "..", "../mine", "nobody-has-this"])
 def test_a_folder_that_is_meant_by_itself_is_none_of_another_user(tmp_path: Path, name: str) -> None:
     tmp_path.chmod(0o777)
     ownership.require_not_planted(tmp_path, name, "plugins")

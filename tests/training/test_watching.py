@@ -6,6 +6,8 @@ import importlib.machinery
 import os
 import signal
 import sqlite3
+import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -75,19 +77,66 @@ def test_a_dashboard_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
-@pytest.mark.parametrize("name", ["wandb", ".wandb"])
+@pytest.mark.parametrize("name", ["wandb", ".wandb", "config", "home/.config/wandb"])
 def test_another_user_does_not_say_where_the_key_of_wandb_is_sent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.delenv("UNDO_TRUST", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("WANDB_CONFIG_DIR", raising=False)
+    if name == "config":
+        monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path / name))
     installed = importlib.machinery.ModuleSpec("wandb", None, origin="wandb/__init__.py")
     monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _: installed)
     watching.check_trackers(TrainConfig(trackers=["wandb"]))
-    (file := tmp_path / name / "settings").parent.mkdir()
+    (file := tmp_path / name / "settings").parent.mkdir(parents=True)
     file.write_text("[default]\nbase_url = http://localhost:1\n")
     watching.check_trackers(TrainConfig(trackers=["wandb"]))
     os.chown(file, 54321, 54321)
     with pytest.raises(ConfigError, match="belongs to another user"):
         watching.check_trackers(TrainConfig(trackers=["wandb"]))
     watching.check_trackers(TrainConfig(trackers=["tensorboard"]))
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_nor_does_one_who_comes_behind_the_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.delenv("UNDO_TRUST", raising=False)
+    installed = importlib.machinery.ModuleSpec("wandb", None, origin="wandb/__init__.py")
+    monkeypatch.setattr(watching.importlib.util, "find_spec", lambda _: installed)
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(tmp_path))
+    watching.check_trackers(TrainConfig(trackers=["wandb"]))
+    tmp_path.chmod(mode)
+    with pytest.raises(ConfigError, match="where others can write"):
+        watching.check_trackers(TrainConfig(trackers=["wandb"]))
+
+
+@pytest.mark.parametrize("call", ["init", "log", "finish"])
+def test_a_dashboard_whose_server_misbehaves_ends_no_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, call: str
+) -> None:
+    class Abandoned(Exception):
+        """As wandb's own, which is no OSError."""
+
+    calls: list[str] = []
+
+    def called(name: str) -> None:
+        calls.append(name)
+        if name == call:
+            raise Abandoned
+
+    module = types.ModuleType("trackio")
+    for name in ("init", "log", "finish"):
+        monkeypatch.setattr(module, name, lambda *_, of=name, **__: called(of), raising=False)
+    monkeypatch.setitem(sys.modules, "trackio", module)
+    spec = types.SimpleNamespace(work_dir=str(tmp_path), card={}, run_id="r", train={})
+    tracker = watching._WandbLike("trackio", spec)
+    tracker.log({"loss": 1.0}, 1)
+    tracker.log({"loss": 1.0}, 2)
+    tracker.close()
+    assert f"trackio.{call}: Abandoned: the training goes on" in caplog.text
+    assert (
+        calls == {"init": ["init"], "log": ["init", "log"], "finish": ["init", "log", "log", "finish"]}[call]
+    )

@@ -148,7 +148,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(given: list[Path]) -> int:
     if not given:
         raise ConfigError(
-            "no file is named", hint="python -m undo_hpc.campaign.markdown results.json [PAGE.md]"
+            "no file is named", hint="python -P -m undo_hpc.campaign.markdown results.json [PAGE.md]"
         )
     results = json_object(given[0])
     try:

@@ -264,6 +264,7 @@ _PATHS = (
     ("student", "model"),
     ("plugins",),
 )
+_FILES = ("path", "api_key_file", "token_file", "deepspeed")  # whose bare words are files, and never names
 
 
 def _absolute(data: Any, base: Path, path: tuple[str, ...]) -> None:
@@ -293,6 +294,7 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
             return value
         require_not_planted(base, value, key)
         return str((base / path).resolve())
+    is_word = _is_folder(base / path, key) or (key in _FILES and (base / path).is_file())
     is_path = (
         "/" in value
         or path.suffix
@@ -300,9 +302,10 @@ def _resolved(value: Any, base: Path, key: str) -> Any:
         or (base / path / "config.json").is_file()
     )
     is_there = (base / path).exists() or ("*" in path.name and any((base / path).parent.glob(path.name)))
+    if is_there and (is_path or is_word):
+        require_not_planted(base, value, key)
     if not is_path or not is_there:
         return value
-    require_not_planted(base, value, key)
     return str((base / path).resolve())
 
 

@@ -13,6 +13,7 @@ from undo_hpc.errors import DataError
 from undo_hpc.grading.extract import last_boxed
 from undo_hpc.records import Problem
 from undo_hpc.storage.atomic import make_folder, publish_dir, temporary_name, translate_os_error, write_text
+from undo_hpc.system.ownership import require_own_way
 
 DATA_FILE = "data/test-00000-of-00001.parquet"
 _CALCULATOR = re.compile(r"<<[^<>\n]*>>")
@@ -49,9 +50,10 @@ def export_benchmark(name: str, out: Path, override: SourceConfig | None = None)
 
     Raises:
         DataError: `out` is there and not empty, or the benchmark cannot be read.
-        ConfigError: no such benchmark.
+        ConfigError: no such benchmark, or another user can put something in place of `out`.
         StorageError: `out` cannot be written.
     """
+    require_own_way(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(
             f"{out} is there already", hint="give a folder that does not exist, or remove this one"

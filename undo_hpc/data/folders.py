@@ -14,6 +14,7 @@ from undo_hpc.data.rows import SUFFIXES, is_data
 from undo_hpc.data.split_names import SPLIT_WORDS, base_name, canonical, is_numbered_part, split_of
 from undo_hpc.errors import DataError
 from undo_hpc.storage.opening import read_bytes
+from undo_hpc.system.ownership import require_no_planted_files
 
 _ABOUT_DATA = (
     "dataset_info.json",
@@ -39,6 +40,7 @@ def data_files(path: Path, split: str, *, split_is_asked: bool, config: str = ""
 
     Raises:
         DataError: nothing is there, or nothing of that split or configuration, or several configurations and none is chosen.
+        ConfigError: another user may have added one of several files.
     """
     if not path.exists() and any(sign in str(path) for sign in "*?["):
         return [_matching(path)]
@@ -56,6 +58,7 @@ def data_files(path: Path, split: str, *, split_is_asked: bool, config: str = ""
     files = files_inside(path)
     if not files:
         raise DataError(f"the folder {path} holds no data file", hint=_KINDS)
+    require_no_planted_files(path, files)
     configs = _readme_configs(path)
     if configs:
         return [_of_config(path, files, configs, config, split, split_is_asked)]
@@ -75,6 +78,7 @@ def _matching(path: Path) -> list[Path]:
         ) from error
     if not files:
         raise DataError(f"no data file matches {path}", hint=f"check the pattern; {_KINDS}")
+    require_no_planted_files(Path(*parts[:first]), files)
     return files
 
 

@@ -31,7 +31,7 @@ WINDOW_ITEMS = 8192
 WINDOW_BYTES = 32 * 1024 * 1024
 _START_SECONDS = 600.0  # on a crowded machine a start was seen to take over two minutes
 _EARLY = 0.9  # a worker is killed at this share of the deadline, so that the verdict is there in time
-_SEE_WHY = "is math-verify installed? Run `python -m undo_hpc.grading.worker 2048 10 1` to see why"
+_SEE_WHY = "is math-verify installed? Run `python -P -m undo_hpc.grading.worker 2048 10 1` to see why"
 
 
 @dataclass

@@ -32,8 +32,10 @@ from undo_hpc.records import Attempt, Example
 from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.storage.atomic import write_bytes, write_json, write_text
 from undo_hpc.storage.shards import dump_rows
+from undo_hpc.system.ownership import require_own_way
 
 ROWS = "train.jsonl"
+_MARK = ".undo-hpc-export"  # which says that the files beside it are ours, and may be replaced
 MESSAGES = "messages.jsonl"  # preference pairs as axolotl and LLaMA-Factory read them
 Row = dict[str, Any]
 
@@ -54,7 +56,7 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
     Args:
         name: one of FORMATS.
         iteration: default: the latest with a distilled set.
-        out: the folder, which must be new, empty, or hold an earlier export; default: in the run directory.
+        out: the folder, which must be new, empty, or hold an earlier export (with its mark); default: in the run directory.
 
     Raises:
         ConfigError: there is no such iteration, or the folder holds other files, or another user's link stands in its place.
@@ -71,17 +73,21 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
             else "there is no distilled set yet",
             hint=f"iterations with one: {', '.join(map(str, there)) or 'none so far'}",
         )
+    folder = out or run.layout.exported(name, iteration)
     if out is None:
         require_own_folders(run.layout)
-    folder = out or run.layout.exported(name, iteration)
-    _require_free(folder)
+    else:
+        require_own_way(folder)
+    _require_free(folder, is_ours=out is None or (folder / _MARK).is_file())
     require_current(run, iteration)
     require_outputs(run, iteration, "merge")
+    if out is not None:
+        write_text(folder / _MARK, "")
     return FORMATS[name](run, iteration, folder)
 
 
-def _require_free(folder: Path) -> None:
-    known = {ROWS, MESSAGES, "axolotl.yaml", "dataset_info.json"}
+def _require_free(folder: Path, *, is_ours: bool) -> None:
+    known = {ROWS, MESSAGES, "axolotl.yaml", "dataset_info.json", _MARK} if is_ours else set[str]()
     if folder.exists() and (not folder.is_dir() or any(path.name not in known for path in folder.iterdir())):
         raise ConfigError(f"{folder} holds other files", hint="name a folder that is new or empty (--out)")
 

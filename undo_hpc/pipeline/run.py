@@ -372,6 +372,8 @@ def git_revision() -> str:
         found = subprocess.run(
             [
                 "git",
+                "-c",
+                "core.fsmonitor=false",  # a program, that settings of a site may name
                 "-C",
                 str(project_root()),
                 "describe",

@@ -53,7 +53,9 @@ def task_hint(run_dir: Path, stage: str, iteration: int, *, slurm: bool = False)
     """The command that does the only task of a stage by hand: here, or as a job of its own."""
     if slurm and _lies_here(f"slurm/{stage}.sbatch"):
         return f"bash slurm/{stage}.sbatch {display_path(run_dir)} {iteration}"
-    return f"{program('python')} -m undo_hpc.worker {display_path(run_dir)} {stage} --iteration {iteration}"
+    return (
+        f"{program('python')} -P -m undo_hpc.worker {display_path(run_dir)} {stage} --iteration {iteration}"
+    )
 
 
 def display_path(path: Path) -> str:

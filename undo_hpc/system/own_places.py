@@ -38,7 +38,7 @@ _OF_CODE = {
 def use_own_places() -> None:
     """For this process and those that it starts. An empty entry of a list of folders, as `export PYTHONPATH=$PYTHONPATH:/site` makes one, is
     the working folder, for Python also with `-P`: there another user may have put a torch.py, a library or a program. And bytecode is code."""
-    if (place := os.environ.get(_BYTECODE)) and not is_trusted(EVERYBODY) and not _is_own(Path(place)):
+    if (place := os.environ.get(_BYTECODE)) and not is_trusted(EVERYBODY) and not is_own(Path(place)):
         del os.environ[_BYTECODE]
     for name in ("PYTHONPATH", "LD_LIBRARY_PATH", "PATH"):
         if value := os.environ.get(name):
@@ -86,7 +86,7 @@ def code_caches() -> dict[str, str]:
         elif not place and variable != _CUTE and _home_is_for_everybody():
             place = "~"  # somewhere below it
         # as libraries do: `~` stays where nobody knows a home
-        if place and not _is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
+        if place and not is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
             found[variable] = str((_at_home() or _new_home() / _OURS) / variable.lower())
     compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
     if compiler and not os.environ.get(_CUTE):
@@ -103,7 +103,7 @@ def _compiler_folder() -> str:
     return ""
 
 
-def _is_own(place: Path) -> bool:
+def is_own(place: Path) -> bool:
     """Whether nobody else has put, or can put, this folder there, or something into it. Where everybody could make it, it is made."""
     with contextlib.suppress(OSError):
         at = place.absolute()
@@ -120,7 +120,7 @@ def _at_home() -> Path | None:
     """Our folder in the user's home. None for a user without a name and without HOME, as in a container, or where others can put theirs there."""
     with contextlib.suppress(RuntimeError):
         place = (home := Path.home()) / _OURS
-        return place if os.access(home, os.W_OK) and _is_own(place) else None
+        return place if os.access(home, os.W_OK) and is_own(place) else None
     return None
 
 

@@ -51,7 +51,7 @@ def require_trusted(folder: Path, what: str) -> None:
 
 
 def require_own_way(folder: Path) -> None:
-    """Refuses a run below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
+    """Refuses a run, or a place to write to, below what another user has put into a folder for everybody (`/scratch/checkpoints`, where a command is typed in
     `/scratch`), be it a folder or a link to one elsewhere: they may rename what lies in it, and put a run of theirs there while we are at
     work. Raises ConfigError, OSError."""
     for at in () if is_trusted(EVERYBODY) else steps_to(folder):
@@ -59,9 +59,9 @@ def require_own_way(folder: Path) -> None:
             owner = at.lstat().st_uid
             if at.parent.stat().st_mode & stat.S_IWOTH and not is_ours(owner, at.parent):
                 raise ConfigError(
-                    f"{at} belongs to another user, {user_name(owner)}, in a folder where everybody can write: they can put another run in "
-                    f"place of {folder}",
-                    hint=f"choose a --run-dir of your own; or, where {user_name(owner)} may use your account: export {TRUST}={user_name(owner)}",
+                    f"{at} belongs to another user, {user_name(owner)}, in a folder where everybody can write: they can put something else "
+                    f"in place of {folder}",
+                    hint=f"choose a place of your own; or, where {user_name(owner)} may use your account: export {TRUST}={user_name(owner)}",
                 )
 
 
@@ -173,6 +173,14 @@ def require_not_for_everybody(file: Path) -> None:
         )
     if len(file.parts) > 1 and not file.is_absolute():
         require_not_planted(Path.cwd(), str(file), "the path")
+    for at in steps_to(file):  # anybody may have put this there, in place of what the user laid
+        open_to_all = at.parent.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH
+        if open_to_all and not is_ours(at.lstat().st_uid, at.parent):
+            raise ConfigError(
+                f"{at} is another user's, {user_name(at.lstat().st_uid)}, in a folder where everybody can rename what lies there, and {file} "
+                "names programs that run as you",
+                hint=f"copy it to a folder of your own, after a look at it; where the file system knows no users: export {TRUST}='*'",
+            )
     owner = file.lstat().st_uid
     if file.parent.stat().st_mode & stat.S_IWOTH and not is_ours(owner, file.parent):
         raise ConfigError(
@@ -186,16 +194,30 @@ def require_not_planted(folder: Path, name: str, key: str) -> None:
     """Refuses a relative name that leads to another user's files because the folder it is meant from is one for everybody, such as /tmp:
     there a model's id on the Hub may be a folder, too. Raises ConfigError."""
     parts = Path(name).parts
-    if not parts or name.startswith("."):
+    if not parts or name in (".", "..") or name.startswith(("./", "../")):
         return
     first = folder / parts[0]
-    if not first.exists() or not folder.stat().st_mode & stat.S_IWOTH:
+    if not (first.exists() or first.is_symlink()) or not folder.stat().st_mode & stat.S_IWOTH:
         return
     if not is_trusted(EVERYBODY) and not is_ours(owner := first.lstat().st_uid, folder):
         raise ConfigError(
             f"{key}: '{name}' leads to files of another user, {user_name(owner)}, in {folder}, where everybody can write",
             hint=f"start from a folder of your own; or write ./{name} if these files are meant",
         )
+
+
+def require_no_planted_files(within: Path, files: Iterable[Path]) -> None:
+    """Refuses files that were found below a folder, by a pattern or as all of it, and that another user may have added: they, or what they lie
+    in, are in a folder for everybody. Raises ConfigError, OSError."""
+    found = dict.fromkeys(
+        at for file in files for at in (file, *file.parents) if at != within and within in at.parents
+    )
+    for at in () if is_trusted(EVERYBODY) else found:
+        if at.parent.stat().st_mode & stat.S_IWOTH and not is_ours(owner := at.lstat().st_uid, at.parent):
+            raise ConfigError(
+                f"{at} is another user's, {user_name(owner)}, in a folder where everybody can write, and would be read with the others",
+                hint=f"copy those that are meant to a folder of your own; or, where {user_name(owner)}'s are: export {TRUST}={user_name(owner)}",
+            )
 
 
 def others_who_write(folder: Path) -> list[str]:

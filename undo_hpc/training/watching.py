@@ -21,7 +21,8 @@ from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import ProgressFile
 from undo_hpc.storage.reading import finite, read_rows_tolerant
 from undo_hpc.storage.shards import encode_sealed
-from undo_hpc.system.ownership import require_own_file
+from undo_hpc.system.own_places import is_own
+from undo_hpc.system.ownership import EVERYBODY, is_trusted, require_own_file
 from undo_hpc.training.spec import TrainSpec
 
 log = logging.getLogger(__name__)
@@ -125,18 +126,33 @@ class _WandbLike:
 
         os.environ.setdefault("WANDB_MODE", "offline")
         os.environ.setdefault("WANDB_DIR", spec.work_dir)
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", "300")  # a server that never answers holds no training
         os.environ.setdefault("TRACKIO_DIR", str(Path(spec.work_dir) / "trackio"))
         self._module = importlib.import_module(module)
         _require_own_settings(module)
         name = f"{spec.card.get('name', spec.run_id)}-{spec.card.get('iteration', 0)}"
         known_by = {"id": re.sub(r"[^A-Za-z0-9_-]", "-", spec.run_id)} if module == "wandb" else {}
-        self._module.init(project="undo-hpc", name=name, config=spec.train, resume="allow", **known_by)
+        self._is_lost = False
+        self._try("init", project="undo-hpc", name=name, config=spec.train, resume="allow", **known_by)
 
     def log(self, row: dict[str, float], step: int) -> None:
-        self._module.log({f"train/{key}": value for key, value in row.items()}, step=step)
+        self._try("log", {f"train/{key}": value for key, value in row.items()}, step=step)
 
     def close(self) -> None:
-        self._module.finish()
+        self._try("finish")
+
+    def _try(self, call: str, *given: Any, **named: Any) -> None:
+        """What a server says, or does not, ends no training."""
+        if self._is_lost:
+            return
+        try:
+            getattr(self._module, call)(*given, **named)
+        except Exception as error:  # noqa: BLE001 -- of theirs, whatever their server has said
+            self._is_lost = True
+            words = " ".join(str(error).split())[:300] or type(error).__name__
+            log.warning(
+                f"{self._module.__name__}.{call}: {words}: the training goes on without it; its curve is in metrics.jsonl"
+            )
 
 
 def check_trackers(config: TrainConfig) -> None:
@@ -154,10 +170,20 @@ def check_trackers(config: TrainConfig) -> None:
 
 
 def _require_own_settings(tracker: str) -> None:
-    """wandb reads settings from the folder where it is started, the address that the user's key is sent to among them: in a folder for
-    everybody they may be another user's. Raises ConfigError."""
-    for name in ("wandb", ".wandb") if tracker == "wandb" else ():
-        require_own_file(Path.cwd() / name / "settings", "wandb's settings file")
+    """wandb reads settings from the folder where it is started, and from that of its configuration (wandb/sdk/wandb_setup.py), the address
+    that the user's key is sent to among them: in a folder for everybody they may be another user's. Raises ConfigError."""
+    if tracker != "wandb":
+        return
+    named = os.environ.get("WANDB_CONFIG_DIR")
+    # as wandb does: `~` stays where nobody knows a home
+    place = Path(os.path.expanduser(named or "~/.config/wandb"))  # noqa: PTH111
+    for folder in (Path("wandb").absolute(), Path(".wandb").absolute(), place):
+        require_own_file(folder / "settings", "wandb's settings file")
+    if named and not is_own(place) and not is_trusted(EVERYBODY):
+        raise ConfigError(
+            f"WANDB_CONFIG_DIR is {place}, where others can write: they could say in wandb's settings where your key is sent",
+            hint="export WANDB_CONFIG_DIR=~/.config/wandb; for those who may, what UNDO_TRUST is for: docs/security.md",
+        )
 
 
 def open_trackers(spec: TrainSpec, resumed_at: int) -> list[Tracker]:

@@ -54,6 +54,10 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
     from undo_hpc.errors import ConfigError
     from undo_hpc.pipeline.run import open_run
     from undo_hpc.storage.atomic import write_text
+    from undo_hpc.system.ownership import require_own_way
+
+    if arguments.page:
+        require_own_way(arguments.page)
 
     groups = group_runs([open_run(path) for path in arguments.run_dirs])
     if len(groups) < 2:
