@@ -1,6 +1,7 @@
 """The machine at hand: how many tasks run at once."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -97,8 +98,22 @@ def test_a_task_that_a_policy_does_without_keeps_nothing_waiting(
     assert sorted((tmp_path / "started").read_text().split()) == sorted(missing)
 
 
+def test_a_task_that_nothing_waits_for_any_more_is_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = ["generate-1", "evaluate-1", "advance-0"]
+    policy = PolicyConfig(kind="min_fraction", value=0.5)
+    assert play(tmp_path, monkeypatch, missing, policy, given_up=[("generate", 1)])
+    assert sorted((tmp_path / "started").read_text().split()) == ["advance-0", "evaluate-1"]
+
+
 def play(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: list[str], policy: PolicyConfig, fails: str = ""
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    missing: list[str],
+    policy: PolicyConfig,
+    fails: str = "",
+    given_up: Sequence[tuple[str, int]] = (),
 ) -> bool:
     """Runs what is missing of an iteration whose tasks note that they have started, and are stale if they were done once."""
     monkeypatch.setattr(Run, "plan", lambda self, iteration: SimpleNamespace(policy_of=lambda name: policy))
@@ -121,7 +136,7 @@ def play(
         for task in stage.tasks
     ]
     cluster = LocalCluster(Run(Layout(tmp_path), RunConfig()), NoDisplay(Console()))
-    return cluster.run_graph(stages, statuses)
+    return cluster.run_graph(stages, statuses, given_up)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """PURE part of the dispatch: which tasks are submitted."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,25 +15,29 @@ from undo_hpc.config.schema import RunConfig
 from undo_hpc.control import continue_run, dispatch, patience, run_cluster
 from undo_hpc.control.dependencies import connected_stages, dependencies
 from undo_hpc.control.dispatch import missing_tasks
+from undo_hpc.control.position import RunState
 from undo_hpc.errors import ClusterError, ConfigError, LeaseError
 from undo_hpc.pipeline.layout import Layout
-from undo_hpc.pipeline.plan import build_graph, plan_iteration
+from undo_hpc.pipeline.plan import Stage, build_graph, plan_iteration
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.state import TaskStatus
 
 CONFIG = RunConfig.model_validate({"generate": {"shards": 3}})
-STAGES = build_graph(
-    CONFIG, Layout(Path("/r")), plan_iteration(CONFIG, 0, problems=30, sets={"validation": 10, "train": 30})
-)
+PLAN = plan_iteration(CONFIG, 0, problems=30, sets={"validation": 10, "train": 30})
+STAGES = build_graph(CONFIG, Layout(Path("/r")), PLAN)
 
 
-def state(done: set[tuple[str, int]]) -> Any:
+def state(done: set[tuple[str, int]]) -> RunState:
     statuses = [
         TaskStatus(s.name, t.index, "done" if (s.name, t.index) in done else "ready")
         for s in STAGES
         for t in s.tasks
     ]
-    return SimpleNamespace(stages=STAGES, statuses=statuses)
+    return with_statuses(STAGES, statuses)
+
+
+def with_statuses(stages: tuple[Stage, ...], statuses: list[TaskStatus]) -> RunState:
+    return RunState(0, PLAN, stages, {}, statuses)
 
 
 def job(stage: str, index: int | None) -> LiveJob:
@@ -54,15 +58,31 @@ def test_shards_that_a_policy_left_out_are_not_made_after_the_merge() -> None:
     assert "generate" in {stage.name for stage, _ in missing_tasks(state(done - {("merge", 0)}), [])}
 
 
+def test_no_server_is_submitted_for_shards_that_a_policy_left_out() -> None:
+    plan = replace(PLAN, servers=1)
+    stages = build_graph(CONFIG, Layout(Path("/r")), plan)
+    left = {("serve", 0), ("generate", 1), ("advance", 0)}
+    statuses = [
+        TaskStatus(s.name, t.index, "ready" if (s.name, t.index) in left else "done")
+        for s in stages
+        for t in s.tasks
+    ]
+    assert [stage.name for stage, _ in missing_tasks(with_statuses(stages, statuses), [])] == ["advance"]
+    again = [replace(s, state="ready" if s.stage != "generate" or s.index else "done") for s in statuses]
+    todo = {stage.name for stage, _ in missing_tasks(with_statuses(stages, again), [])}
+    assert todo >= {"serve", "generate", "merge"}
+
+
 def test_a_complete_iteration_wants_nothing() -> None:
     assert missing_tasks(state({(s.name, t.index) for s in STAGES for t in s.tasks}), []) == []
 
 
 def test_a_task_damaged_after_the_end_is_done_again_with_advance_behind_it() -> None:
     finished = state({(s.name, t.index) for s in STAGES for t in s.tasks})
-    finished.statuses = [
+    statuses = [
         TaskStatus(s.stage, s.index, "stale" if s.stage == "train" else s.state) for s in finished.statuses
     ]
+    finished = with_statuses(STAGES, statuses)
     todo = missing_tasks(finished, [])
     assert {stage.name: indices for stage, indices in todo} == {"train": (0,), "advance": (0,)}
     by_name = {stage.name: stage for stage in STAGES}

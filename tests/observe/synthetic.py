@@ -151,6 +151,12 @@ class RunBuilder:
         """Freezes an iteration's plan; from the second on the teacher writes for what the last student got wrong."""
         return make_plan(self.run, iteration)
 
+    def plan_of(self, iteration: int) -> IterationPlan:
+        """An iteration's plan as it stands now."""
+        plan = self.run.plan(iteration)
+        assert plan is not None
+        return plan
+
     def graph(self, plan: IterationPlan) -> dict[str, Stage]:
         """The stages of an iteration by name."""
         return {s.name: s for s in build_graph(self.run.config, self.run.layout, plan)}

@@ -71,7 +71,7 @@ def _run_to_the_end(run: Run, state: RunState, warm: WarmServer | None, console:
             return look_at_whole(run, iteration, stages).in_words()
 
         with choose_display(run.config.display.progress, console, overview) as display:
-            closed = LocalCluster(run, display, warm).run_graph(state.stages, state.statuses)
+            closed = LocalCluster(run, display, warm).run_graph(state.stages, state.statuses, state.given_up)
         if closed:
             show_outcome(run, state.iteration, console)
         state = current_state(run)
@@ -80,7 +80,7 @@ def _run_to_the_end(run: Run, state: RunState, warm: WarmServer | None, console:
 
 def announce(run: Run, state: RunState, console: Console) -> None:
     """Says what is about to be done in an iteration."""
-    done = len(state.statuses) - len(state.missing)
+    done = sum(status.state == "done" for status in state.statuses)
     kept = f", {done} of {len(state.statuses)} tasks are done already" if done else ""
     what = f"the teacher writes for {counted(state.plan.problems, 'problem')}"
     if ends_behind(run.config, state.iteration) == "baseline":

@@ -22,7 +22,7 @@ from undo_hpc.errors import ExitCode, Incomplete
 from undo_hpc.pipeline.plan import Stage, Task
 from undo_hpc.pipeline.run import Run
 from undo_hpc.pipeline.stages import LAST_STAGE
-from undo_hpc.pipeline.state import TaskStatus, enough, unmet
+from undo_hpc.pipeline.state import Key, TaskStatus, enough, unmet
 from undo_hpc.storage.atomic import translate_os_error
 from undo_hpc.storage.opening import open_append
 from undo_hpc.storage.progress import read_progress
@@ -136,11 +136,16 @@ class LocalCluster:
         self._running: list[_Running] = []
         self._failed: list[tuple[Stage, Task, int]] = []
 
-    def run_graph(self, stages: Sequence[Stage], statuses: Sequence[TaskStatus]) -> bool:
+    def run_graph(
+        self, stages: Sequence[Stage], statuses: Sequence[TaskStatus], given_up: Collection[Key] = ()
+    ) -> bool:
         """Runs until every task is done that can be done now, or until nothing more can start because one failed.
 
         What rests on a finished stage waits where something before that stage is made again, for it may have to be made again, too:
         the caller looks at the run again.
+
+        Args:
+            given_up: tasks that a policy does without, and that nothing waits for any more.
 
         Returns:
             Whether the iteration was closed: its last stage has run, and ended.
@@ -149,7 +154,7 @@ class LocalCluster:
             Incomplete: a task failed; says which, the end of its log, and the next command.
             KeyboardInterrupt: after all workers have saved and ended.
         """
-        todo = {(s.stage, s.index) for s in statuses if s.state != "done"}
+        todo = {(s.stage, s.index) for s in statuses if s.state != "done"} - set(given_up)
         waiting = [
             (stage, task) for stage in stages for task in stage.tasks if (stage.name, task.index) in todo
         ]

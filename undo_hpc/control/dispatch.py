@@ -146,13 +146,9 @@ def _release(cluster: Cluster, jobs: list[LiveJob]) -> list[LiveJob]:
 def missing_tasks(state: RunState, jobs: list[LiveJob]) -> list[tuple[Stage, tuple[int, ...]]]:
     """PURE: the missing tasks of each stage that nobody works on, in the order of the graph.
 
-    A stage whose followers are all complete is skipped (a policy let them start without its missing tasks), except for tasks
-    that are stale. Where anything is done again, so is advance: it submits what becomes stale by it.
+    Where anything is done again, so is advance: it submits what becomes stale by it.
     """
-    complete = {
-        stage.name: all(s.state == "done" for s in state.statuses if s.stage == stage.name)
-        for stage in state.stages
-    }
+    wanted = {(s.stage, s.index) for s in state.missing}
     alive = {(job.stage, job.index or 0) for job in jobs if not job.stride}
     shares = [job for job in jobs if job.stride]  # submitted before the plan was made
     totals = {stage.name: len(stage.tasks) for stage in state.stages}
@@ -160,19 +156,13 @@ def missing_tasks(state: RunState, jobs: list[LiveJob]) -> list[tuple[Stage, tup
         alive |= {(job.stage, index) for index in range(job.index or 0, totals.get(job.stage, 0), job.stride)}
     result: list[tuple[Stage, tuple[int, ...]]] = []
     for stage in state.stages:
-        followers = [other.name for other in state.stages if stage.name in other.after]
-        if stage.name == "serve":
-            followers = ["generate"]
         again = stage.name == "advance" and bool(result)
-        if complete[stage.name] and not again:
-            continue
-        left_out = bool(followers) and all(complete[name] for name in followers)
         missing = tuple(
             s.index
             for s in state.statuses
             if s.stage == stage.name
             and (s.stage, s.index) not in alive
-            and (again or (s.state == "stale" if left_out else s.state != "done"))
+            and (again or (s.stage, s.index) in wanted)
         )
         if missing:
             result.append((stage, missing))

@@ -14,18 +14,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from undo_hpc.config.parts import canary_problems, has_rationales
-from undo_hpc.control.position import RunState, latest_planned, read_state
+from undo_hpc.control.position import RunState, last_plan, latest_planned, read_state
 from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.targets import expected_length
 from undo_hpc.pipeline.cutting import cut_evenly
 from undo_hpc.pipeline.plan import IterationPlan, extend, plan_iteration, rows_to_score
 from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.state import Key, TaskState
+from undo_hpc.pipeline.state import Key, TaskState, changed_inputs
 from undo_hpc.pipeline.workload import Measured, estimate, scoring_speed
 from undo_hpc.prompts import load_prompts
 from undo_hpc.records import SCHEMA_VERSION, Target
-from undo_hpc.stages.context import Pruned
+from undo_hpc.stages.context import Pruned, how_to_make_again
 from undo_hpc.stages.release import released_canary
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, spread, write_targets
 from undo_hpc.storage.atomic import write_json
@@ -52,9 +52,7 @@ def current_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = N
         state = _planned(run, state.iteration + 1)
     _require_readable(run, state)
     if not state.complete:
-        unfinished = (
-            s.index for s in state.statuses if s.stage in ("generate", "canary") and s.state != "done"
-        )
+        unfinished = (s.index for s in state.missing if s.stage in ("generate", "canary"))
         restore_targets(run, state.plan, unfinished)
     return state
 
@@ -88,16 +86,21 @@ def _require_readable(run: Run, state: RunState) -> None:
     """Raises where the state cannot be acted on: nothing is discarded that another version may still read."""
     if state.complete and state.lost:
         path = state.lost[0]
-        follower = 1 + next(k for k in run.layout.iterations() if path.parent == run.layout.iteration(k).root)
-        rest = [k for k in run.layout.iterations() if k >= follower]
-        if not rest:
+        number = next(k for k in run.layout.iterations() if path.parent == run.layout.iteration(k).root)
+        if number not in run.layout.iterations()[:-1]:
             raise StorageError(
                 f"{path} is missing or damaged", hint="put it back, then run the same command again"
             )
-        later = ", ".join(str(run.layout.iteration(k).root) for k in rest)
         raise StorageError(
-            f"{path} is missing, and iteration {follower} rests on it",
-            hint=f"put it back; or move {later} away and run the same command again: these iterations are then made again",
+            f"{path} is missing, and iteration {number + 1} rests on it",
+            hint=f"put it back; or {how_to_make_again(run, number + 1)}",
+        )
+    changed = changed_inputs(state.stages, state.statuses, state.evidence)
+    if changed and state.iteration < last_plan(run):
+        raise StorageError(
+            f"{changed.stage} {changed.index} of iteration {state.iteration}: {changed.why}; it would be made again, and iteration "
+            f"{state.iteration + 1} rests on what it made",
+            hint=f"put back what was changed; or {how_to_make_again(run, state.iteration + 1)}",
         )
     _require_unpruned(run, state)
     for (stage, index), found in state.evidence.items():

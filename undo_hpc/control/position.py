@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,19 @@ from undo_hpc.pipeline.evidence import DAMAGED, gather_evidence
 from undo_hpc.pipeline.plan import IterationPlan, Stage, build_graph, decide_run
 from undo_hpc.pipeline.results import changed
 from undo_hpc.pipeline.run import Run
-from undo_hpc.pipeline.state import Evidence, Key, TaskState, TaskStatus, derive, unmet
+from undo_hpc.pipeline.stages import LAST_STAGE
+from undo_hpc.pipeline.state import (
+    NOTHING,
+    Evidence,
+    Key,
+    TaskState,
+    TaskStatus,
+    changed_inputs,
+    derive,
+    not_needed,
+    unmet,
+)
+from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import read_fast
 
 ADDED = "evaluations were added since"
@@ -33,6 +46,8 @@ class RunState:
         lost: metrics of finished iterations, on which the decision rests, and which are missing or damaged.
         damaged: what is missing or damaged of what the run has made otherwise: the chosen student, distilled sets of earlier
             iterations. Nothing waits for it, but it would be published.
+        counted: of stages with a policy, the tasks that the distilled set or the metrics count; empty where they are made again from
+            other inputs.
         decision: what follows a complete iteration; None while it is not complete, or cannot be decided because of `lost`.
     """
 
@@ -45,6 +60,7 @@ class RunState:
     lost: tuple[Path, ...] = ()
     damaged: tuple[str, ...] = ()
     decision: Decision | None = None
+    counted: Mapping[str, list[int]] = field(default_factory=dict)
 
     @property
     def ended(self) -> Decision | None:
@@ -58,14 +74,24 @@ class RunState:
 
     @property
     def missing(self) -> list[TaskStatus]:
-        """Tasks that are not done."""
-        return [status for status in self.statuses if status.state != "done"]
+        """Tasks that are not done, but for those that a policy has given up."""
+        return [s for s in self.statuses if s.state != "done" and (s.stage, s.index) not in self.given_up]
+
+    @cached_property
+    def given_up(self) -> frozenset[Key]:
+        """Tasks that are not done, and that nothing waits for any more."""
+        return not_needed(self.stages, self.statuses, self.counted)
+
+
+def last_plan(run: Run) -> int:
+    """The latest iteration that has a plan: those before it stay what they are, for it was made from them."""
+    return max((k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()), default=0)
 
 
 def latest_planned(run: Run) -> int:
     """The iteration at work: the latest that has a plan. It is made after the one before was complete: earlier ones are not looked at
     again, unless evaluations were added to the run; then the first that lacks them."""
-    latest = max((k for k in run.layout.iterations() if run.layout.iteration(k).plan.exists()), default=0)
+    latest = last_plan(run)
     for number in range(latest if run.config.evaluate.added else 0):
         plan = run.plan(number)
         if plan is not None and plan.added != _added_in(run, number):
@@ -111,7 +137,35 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
     decision = decide_run(run.config, history) if complete and not lost else None
     best = decision.best_iteration if decision else None
     damaged = tuple(problem for _, problem in damaged_results(run, iteration, best))
-    return RunState(iteration, plan, stages, evidence, statuses, complete, tuple(lost), damaged, decision)
+    counted = _counted(plan, stages, evidence, statuses)
+    return RunState(
+        iteration, plan, stages, evidence, statuses, complete, tuple(lost), damaged, decision, counted
+    )
+
+
+def _counted(
+    plan: IterationPlan,
+    stages: Sequence[Stage],
+    evidence: Mapping[Key, Evidence],
+    statuses: Sequence[TaskStatus],
+) -> dict[str, list[int]]:
+    """Of stages with a policy, the tasks that were counted, by those who counted them or, while they do so again, by the plan.
+
+    None where an input has changed, as after `regrade`: all is counted from scratch, and so is what comes behind.
+    """
+    if changed_inputs(stages, statuses, evidence):
+        return {}
+    found = dict(plan.counted)
+    for name in ("merge", LAST_STAGE):
+        manifest = evidence.get((name, 0), NOTHING).manifest
+        for stage in stages if manifest is not None else ():
+            used = manifest.details.get(f"{stage.name}_used") if manifest else None
+            if used is not None and plan.policy_of(stage.name).kind != "all":
+                kept = set(used)
+                found[stage.name] = [
+                    t.index for t in stage.tasks if t.index in kept and "added" not in t.inputs
+                ]
+    return found
 
 
 def _check_metrics(run: Run, iteration: int, evidence: dict[Key, Evidence], added: dict[str, str]) -> None:
@@ -142,6 +196,7 @@ def discard_stale(run: Run, state: RunState) -> int:
     """Removes the manifests of stale tasks, and damaged ones, so that their work is done again; returns how many there were.
 
     That of advance too, where something before it is to be made again: it rests on everything, and submits what is stale after it.
+    Which tasks they counted is kept in the plan first: those that a policy gave up may end later, and change nothing.
     """
     stale = {
         (status.stage, status.index)
@@ -156,6 +211,9 @@ def discard_stale(run: Run, state: RunState) -> int:
         if {status.why for status in state.statuses if (status.stage, status.index) in stale} == {ADDED}
         else ""
     )
+    if redone and state.counted != state.plan.counted:
+        plan = replace(state.plan, counted=dict(state.counted))
+        write_json(run.layout.iteration(state.iteration).plan, plan.to_dict())
     for stage in state.stages:
         for task in stage.tasks:
             if (stage.name, task.index) in redone:

@@ -51,6 +51,8 @@ class IterationPlan:
         targets: the file of each generation task; the files are contiguous ranges of problems in the order of (idx, problem_id).
         inputs: digests of what the targets were made from: `splits`, and `feedback` after the first iteration.
         added: digests of the sets that were added to the run (problems and how they are asked), by name; their tasks come last.
+        counted: the tasks that were counted of a stage with a policy, added ones apart, once what counts them is made again: no
+            others are counted then.
         canary_problems: above 0 it is a canary's plan, replaced when that is released: its targets are so many problems, in one file.
     """
 
@@ -68,11 +70,13 @@ class IterationPlan:
     targets: tuple[TargetsFile, ...] = ()
     inputs: dict[str, str] = field(default_factory=dict)
     added: dict[str, str] = field(default_factory=dict)
+    counted: dict[str, list[int]] = field(default_factory=dict)
     canary_problems: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The plan as it stands in plan.json; what an iteration has not is left out, for older versions do not know it."""
-        data = {k: v for k, v in asdict(self).items() if v or k not in ("sample", "score", "canary_problems")}
+        newer = ("sample", "score", "counted", "canary_problems")
+        data = {k: v for k, v in asdict(self).items() if v or k not in newer}
         return sealed(data)
 
     @classmethod
@@ -90,7 +94,10 @@ class IterationPlan:
             raise TypeError("a number has another type")
         if not all(map(_is_slice, [part for stage in tasks for part in plan.slices(stage)])):
             raise TypeError("a slice has another type")
-        if not all(isinstance(s, dict) for s in (plan.policy, plan.workload, plan.prompts, plan.inputs)):
+        sections = (plan.policy, plan.workload, plan.prompts, plan.inputs, plan.counted)
+        if not all(isinstance(s, dict) for s in sections) or not all(
+            isinstance(tasks, list) for tasks in plan.counted.values()
+        ):
             raise TypeError("a section has another type")
         if any(target.keys() != TargetsFile.__annotations__.keys() for target in plan.targets):
             raise ValueError("a targets file is not described")
@@ -100,6 +107,11 @@ class IterationPlan:
         """All slices of `evaluate`, `baseline` or `sample`, in the order of their tasks."""
         tasks: tuple[tuple[EvaluationSlice, ...], ...] = getattr(self, stage, ())
         return tuple(part for parts in tasks for part in parts)
+
+    def counts(self, task: Task) -> bool:
+        """Whether a task may be counted: false for one that was given up by a policy, however late it ends."""
+        kept = self.counted.get(task.stage)
+        return kept is None or task.index in kept or "added" in task.inputs
 
     def policy_of(self, stage: str) -> PolicyConfig:
         """How much of a stage is enough."""

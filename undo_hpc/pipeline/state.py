@@ -13,6 +13,7 @@ from typing import Literal
 
 from undo_hpc.config.schema import PolicyConfig
 from undo_hpc.pipeline.plan import Stage, StageName, Task
+from undo_hpc.pipeline.stages import STAGES
 from undo_hpc.storage.manifest import Manifest
 
 TaskState = Literal["done", "stale", "running", "waiting", "ready", "blocked"]
@@ -103,6 +104,74 @@ def unmet(
         if "stale" in mine or (short and stage.name != "serve"):
             names.add(stage.name)
     return names
+
+
+def changed_inputs(
+    stages: Sequence[Stage], statuses: Sequence[TaskStatus], evidence: Mapping[Key, Evidence]
+) -> TaskStatus | None:
+    """The first task whose outputs are whole, and were made from other inputs than there are now: its iteration is made again.
+
+    An input that is missing or damaged is no other one: it is made again first. Stages of the configuration do not count: some read
+    the answers to added sets, and no result rests on them.
+    """
+    upstream = _Upstream(evidence)
+    by_name = {stage.name: stage for stage in stages}
+
+    def is_whole(name: str, used: Sequence[int] | None) -> bool:
+        indices = [task.index for task in by_name[name].tasks] if used is None else used
+        found = (evidence.get((name, index), NOTHING) for index in indices)
+        return all(item.manifest is not None and not item.problem for item in found)
+
+    for status in statuses:
+        found = evidence.get((status.stage, status.index), NOTHING)
+        if status.state == "done" or status.stage not in STAGES or found.manifest is None or found.problem:
+            continue
+        used = {name: found.manifest.details.get(f"{name}_used") for name in by_name[status.stage].after}
+        other = [
+            name
+            for name, indices in used.items()
+            if name in found.manifest.inputs and upstream.digest(name, indices) != found.manifest.inputs[name]
+        ]
+        if not other or any(name in STAGES and is_whole(name, used[name]) for name in other):
+            return status
+    return None
+
+
+def not_needed(
+    stages: Sequence[Stage], statuses: Sequence[TaskStatus], counted: Mapping[str, Sequence[int]]
+) -> frozenset[Key]:
+    """The tasks that are not done and that nothing waits for: a policy let what follows them begin without them.
+
+    Stale ones are needed. So are servers where something of `generate` is.
+
+    Args:
+        counted: of a stage, the tasks that were counted already; those of added sets are needed all the same.
+    """
+    complete = {stage.name: True for stage in stages}
+    for status in statuses:
+        complete[status.stage] = complete[status.stage] and status.state == "done"
+    found: set[Key] = set()
+    for stage in sorted(
+        stages, key=lambda each: each.name == "serve"
+    ):  # last: it follows what generate needs
+        followers = [other.name for other in stages if stage.name in other.after]
+        left_out = bool(followers) and all(complete[name] for name in followers)
+        kept = counted.get(stage.name)
+        if stage.name == "serve":
+            left_out = all(
+                s.state == "done" or (s.stage, s.index) in found for s in statuses if s.stage == "generate"
+            )
+        elif complete[stage.name] or not (left_out or kept is not None):
+            continue
+        added = {task.index for task in stage.tasks if "added" in task.inputs}
+        found |= {
+            (s.stage, s.index)
+            for s in statuses
+            if s.stage == stage.name
+            and s.state not in ("done", "stale")
+            and (left_out or (kept is not None and s.index not in kept and s.index not in added))
+        }
+    return frozenset(found)
 
 
 def _one(

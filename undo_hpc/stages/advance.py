@@ -7,13 +7,14 @@ as streams, so its memory does not grow with the data.
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from undo_hpc.errors import EvidenceError
+from undo_hpc.errors import EvidenceError, StorageError
 from undo_hpc.method.copying import Copying
 from undo_hpc.method.diagnosis import error_kind
 from undo_hpc.method.metrics import CategorySummary, ErrorCounts, SetSummary, beats_untrained, sum_generation
@@ -29,7 +30,7 @@ from undo_hpc.stages.answered_problems import (
     answered_slices,
     with_rationales,
 )
-from undo_hpc.stages.context import StageContext, gate
+from undo_hpc.stages.context import StageContext, gate, how_to_make_again
 from undo_hpc.stages.predictions import Predictions
 from undo_hpc.stages.prepare import prepared_digest, require_added
 from undo_hpc.stages.verdicts import checker_of_tasks, checkers_of_tasks, require_one_checker
@@ -71,7 +72,7 @@ def run_stage(ctx: StageContext) -> None:
         if cut:  # nothing is taught after it
             deque(rows, maxlen=0)
         else:
-            write_bytes(ctx.at.feedback, map(encode_row, rows))
+            write_bytes(ctx.at.feedback, _same_as_before(ctx, map(encode_row, rows)))
             outputs[ctx.at.feedback] = made.feedback
     if predictions.output is not None:
         known[ctx.at.predictions] = predictions.output
@@ -108,6 +109,24 @@ def run_stage(ctx: StageContext) -> None:
     ctx.say(f"decision: {decision.action} ({decision.why}); best iteration so far: {decision.best_iteration}")
     if beats_untrained(history) is False:
         ctx.say("no iteration beats the untrained student on validation")
+
+
+def _same_as_before(ctx: StageContext, rows: Iterator[bytes]) -> Iterator[bytes]:
+    """The rows of the feedback. Raises EvidenceError behind the last one where the next iteration was made from others: nothing is written."""
+    number = ctx.plan.iteration
+    try:
+        later = ctx.run.plan(number + 1)
+    except StorageError:  # damaged: it is made again, from these rows
+        later = None
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(row)
+        yield row
+    if later is not None and later.inputs["feedback"] != digest.hexdigest():
+        raise EvidenceError(
+            f"iteration {number} would have other feedback now than iteration {number + 1} was made from",
+            hint=f"put back what was changed in {ctx.at.root}; or {how_to_make_again(ctx.run, number + 1)}",
+        )
 
 
 def _require_problems(ctx: StageContext) -> None:

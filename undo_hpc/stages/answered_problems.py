@@ -50,6 +50,8 @@ def counted_slices(run: Run, iteration: int, stage: str) -> list[EvaluationSlice
     manifest = read_manifest(at.stage_manifest("advance"))
     used = manifest.details.get(f"{stage}_used") if manifest else None
     tasks = plan.baseline if stage == "baseline" else plan.evaluate
+    if manifest is None and (kept := plan.counted.get(stage)) is not None:  # counted again, with added sets
+        used = [k for k, parts in enumerate(tasks) if k in kept or parts[0].problem_set in plan.added]
     return [part for index, parts in enumerate(tasks) if used is None or index in used for part in parts]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -59,6 +59,7 @@ class StageContext:
     time_left_s: Callable[[], float | None]
     visibility_wait_s: float = 0.0
     started: float = field(default_factory=time.time)
+    used: dict[str, list[int]] = field(default_factory=dict)  # of stages that a policy let be incomplete
 
     @property
     def at(self) -> IterationLayout:
@@ -102,6 +103,8 @@ class StageContext:
         """
         self.lease.check()
         layout = self.run.layout
+        used = {f"{stage}_used": indices for stage, indices in self.used.items()}
+        parts["details"] = used | parts.get("details", {})
         manifest = Manifest(
             stage=self.stage.name,
             iteration=self.plan.iteration,
@@ -178,6 +181,12 @@ def set_aside_damaged(ctx: StageContext, task: Task, problem: str) -> None:
         )
 
 
+def how_to_make_again(run: Run, first: int) -> str:
+    """What a person does to have an iteration and those behind it made again, in words."""
+    later = ", ".join(str(run.layout.iteration(k).root) for k in run.layout.iterations() if k >= first)
+    return f"move {later} away and run the same command again: these iterations are then made again"
+
+
 def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
     """The manifest of a single-task stage of the iteration before, its outputs verified. Raises EvidenceError."""
     last = ctx.run.plan(ctx.plan.iteration - 1)
@@ -204,20 +213,25 @@ def gate(
     Raises:
         EvidenceError: fewer tasks are complete than the stage's policy asks for; the message names the missing ones.
     """
-    manifests, missing, reasons = collect(ctx, stage_name, deep=deep)
-    total = len(ctx.graph[stage_name].tasks)
-    if not enough(ctx.plan.policy_of(stage_name), len(manifests), total):
+    tasks = ctx.graph[stage_name].tasks
+    manifests, missing, reasons = collect(ctx, [t for t in tasks if ctx.plan.counts(t)], deep=deep)
+    # What was counted once is counted again, all of it: other decisions would rest on less, or on more.
+    lacking = [task for task in missing if stage_name in ctx.plan.counted and "added" not in task.inputs]
+    if lacking or not enough(ctx.plan.policy_of(stage_name), len(manifests), len(tasks)):
         raise EvidenceError(
-            f"{ctx.stage.name}: {len(missing)} of {total} tasks of stage {stage_name} are not complete; the first: {reasons[0]}",
+            f"{ctx.stage.name}: {len(missing)} of {len(tasks)} tasks of stage {stage_name} are not complete; the first: {reasons[0]}",
             hint="run the launcher again; it submits what is missing",
         )
+    if len(manifests) < len(tasks):
+        ctx.used[stage_name] = [m.index for m in manifests]
+        missing = [task for task in tasks if task.index not in ctx.used[stage_name]]
     return manifests, missing, {stage_name: combined_digest(manifests)}
 
 
 def collect(
-    ctx: StageContext, stage_name: str, *, deep: bool
+    ctx: StageContext, tasks: Sequence[Task], *, deep: bool
 ) -> tuple[list[Manifest], list[Task], list[str]]:
-    """Complete tasks of a stage, the others, and what is wrong with each of those. Digests are read by a few threads."""
+    """Those of a stage's tasks that are complete, the others, and what is wrong with each of those. Digests are read by a few threads."""
     late_until = time.monotonic() + ctx.visibility_wait_s  # what is late is late together: one wait for all
 
     def look(task: Task) -> Manifest | EvidenceError:
@@ -230,7 +244,6 @@ def collect(
                 set_aside_damaged(ctx, task, error.message)
             return error
 
-    tasks = ctx.graph[stage_name].tasks
     with ThreadPoolExecutor(DIGEST_THREADS) as threads:
         found = list(zip(tasks, threads.map(look, tasks), strict=True))
     manifests = [item for _, item in found if isinstance(item, Manifest)]
