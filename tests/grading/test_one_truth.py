@@ -26,11 +26,12 @@ from undo_hpc.grading.families import RESIDUES
 from undo_hpc.grading.identity import rounded
 from undo_hpc.grading.options import GradeItem
 from undo_hpc.grading.relations import read
-from undo_hpc.grading.values import symbols
+from undo_hpc.grading.values import substitute, symbols
 from undo_hpc.records import Grade
 
 # Answers that were right for several of these truths, or that look like it; each may be right for one of them at most.
 HUBS = [
+    (".5", ("5", "0.5")),
     (r"3 \approx 4", ("3", "4")),
     (r"3 \sim -3", ("3", "-3")),
     ("≈".join(map(str, range(30))), tuple(map(str, range(30)))),
@@ -115,6 +116,24 @@ def _times(answer: str, a: str, b: str, factor: Any) -> bool:
     return any(equal(typed.Expression(("mul", p, factor)), typed.Expression(q)) for p, q in ((x, y), (y, x)))
 
 
+def _sides(answer: str) -> list[Any]:
+    value = read(answer)
+    return [v.node for v in value.values if hasattr(v, "node")] if isinstance(value, typed.About) else []
+
+
+def _member(family: typed.Family, text: str) -> bool:
+    """Whether a text is an expression of the family as it stands, but for the letter of its parameter."""
+    value = read(text)
+    named = min(symbols(value), default="") if isinstance(value, typed.Expression) else ""
+    items = (substitute(item[0], ("sym", family.domains[0][0]), ("sym", named)) for item in family.items)
+    return equal(core(family), value) or any(equal(typed.Expression(item), value) for item in items)
+
+
+def _unnamed(text: str) -> Any:
+    value = read(text)
+    return value._replace(label="") if isinstance(value, typed.Family) else value
+
+
 ACCEPTED: dict[str, Callable[[str, str, str], bool]] = {
     "a unit, a name, brackets, a modulus or a base may be left out": lambda answer, a, b: equal(core(read(a)), core(read(b))),
     "a share may be written as its percentage": lambda answer, a, b: (
@@ -125,9 +144,19 @@ ACCEPTED: dict[str, Callable[[str, str, str], bool]] = {
         and any(isinstance(v, typed.Quantity) for v in (read(answer), *getattr(read(answer), "values", ())))
         and isinstance(read(a), typed.Quantity) is not isinstance(read(b), typed.Quantity)
     ),
-    "a side of an approximation, and a long decimal, may be rounded": lambda answer, a, b: rounded(*_numbers(a, b)),
+    "a side of an approximation, and a long decimal, may be rounded": lambda answer, a, b: (
+        rounded(*_numbers(a, b)) or any(all(rounded(n, side) for n in _numbers(a, b)) for side in _sides(answer))
+    ),
+    "the domain of a parameter, or the modulus of a residue, may be left out": lambda answer, a, b: (
+        isinstance(read(answer), typed.Family) and (any(_member(read(answer), text) for text in (a, b)) or equal(_unnamed(a), _unnamed(b)))
+    ),
+    "a name may be left out of an equation": lambda answer, a, b: (
+        isinstance(read(answer), typed.Solutions) and any(isinstance(read(text), typed.Relation) for text in (a, b))
+    ),
+    "a time of day may be a fraction": lambda answer, a, b: any(isinstance(read(text), typed.Clock) for text in (a, b)),
     "a unit of one letter may be a name": lambda answer, a, b: bool(re.search(r"\d[a-z]$", a + " " + b) or re.search(r"\d[a-z] ", a + " " + b)),
-    "integers may go without saying": lambda answer, a, b: all("\\ge" in text or ">" in text or "infty" in text for text in (a, b)),
+    "integers may go without saying": lambda answer, a, b: bool(re.search(r"\b[kmnN]\b", answer)) and all(
+        isinstance(v, typed.Region) or typed.Expression(("const", "infty")) in getattr(v, "items", ()) for v in (read(a), read(b))),
     "the base of a logarithm goes without saying": lambda answer, a, b: "\\log " in answer,
     "an arbitrary constant has any name": lambda answer, a, b: "f(" in answer or bool(re.search(r"_1|C", answer) and symbols(read(a)) & symbols(read(b))),
     "a letter with its value": lambda answer, a, b: any(re.fullmatch("[A-Z]", text) for text in (a, b)),
@@ -283,3 +312,16 @@ def test_equality_is_transitive() -> None:
         (t, a, b) for t, near in equals.items() for a, b in combinations(near, 2) if not accepted(t, a, b)
     ]
     assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "text", [".5", "So we get .5", "The answer is .5.", "#### .5", r"\boxed{.5}", "It is $.5$."]
+)
+def test_a_point_in_front_of_a_number_belongs_to_it(text: str) -> None:
+    right_for = [gold for gold in ("5", "0.5") if getattr(decide(GradeItem(text, gold)), "correct", False)]
+    assert right_for == ["0.5"]
+
+
+def test_an_option_with_a_point_is_another_one_than_that_without() -> None:
+    chosen = decide(GradeItem("The answer is .5.", "B", "letter", ("5", ".5")))
+    assert isinstance(chosen, Grade) and (chosen.correct, chosen.answer) == (True, "B")

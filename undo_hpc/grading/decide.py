@@ -133,7 +133,7 @@ def _is_tuple(value: typed.Value) -> bool:
 def same(a: str, b: str) -> bool:
     """Whether two answers are written the same, but for white space and delimiters."""
     left, right = ("".join(_SEPARATE.sub("~", text).split()).strip("$") for text in (a, b))
-    left, right = (text if text.endswith("...") else text.strip("$.") for text in (left, right))
+    left, right = (text if text.endswith("...") else text.strip("$").rstrip("$.") for text in (left, right))
     return a.strip() == b.strip() or (left == right and bool(left))
 
 

@@ -317,7 +317,7 @@ def stated(phrase: str, first: bool = False) -> str | None:
     says = [m for m in _SAYS.finditer(phrase) if m[0][0] != ":" or first_number >= m.start()]
     says = [m for m in says if m[0][0] in "=≈"] or says
     if says:
-        rest = phrase[says[-1].end() :].strip(" .*")
+        rest = phrase[says[-1].end() :].strip(" *")  # its end is bare, and `.5` keeps its point
         value = NUMBER.match(phrase, says[-1].end())
         unit = re.match(r"\s+([A-Za-z]+)", phrase[value.end() :]) if value else None
         counted = unit and (unit[1] == "in" or not units.known(unit[1]))

@@ -100,7 +100,7 @@ def find_letter(text: str, choices: tuple[str, ...]) -> Found | None:
     for match in extract.anchors(text, box.end if box else 0)[-5:] if choices else ():
         rest = text[match.end() : match.end() + 2000].lstrip(" *:\n")
         for line in (rest.split("\n", 1)[0], rest[: extract.sentence_end(rest)]):
-            if letter := choice_of(line.strip(" .*"), choices):
+            if letter := choice_of(line.strip(" *").rstrip(" .*"), choices):
                 best = (len(text), letter, "option text")
     for match in _SAID.finditer(text, max(0, len(text) - 20_000)):
         chosen = _BUT.match(text, match.end(1)) if _negated(text, match.start(1)) else match
