@@ -24,6 +24,13 @@ FAMILIES = {
     "minimax": "[e~[\n]~b]user",
     "reka": " <sep> human:",
     "ling": "<|role_end|><role>HUMAN</role>",
+    "baichuan": "<reserved_107><reserved_106>",
+    "pangu": "[unused10][unused9]user",
+    "cohere": "<EOS_TOKEN><BOS_TOKEN>",
+    "telechat": "<_end><_user>",
+    "idefics": "<end_of_utterance>\nUser:",
+    "yandex": "[SEP] user",
+    "bluelm": "[|AI|] yes [|Human|]:",
 }
 
 

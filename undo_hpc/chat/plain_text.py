@@ -21,7 +21,9 @@ _FORMS = re.compile(
     r"<\|[^|<>\s]{1,60}\|>|<｜[^｜<>\n]{1,60}｜>|</?(?:start|end)_of_turn>|<(?:start|end)_of_(?:role|text)>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_RESULTS|TOOL_CALLS)\]|<<SYS>>|<bos>|<eos>|</s>|<s>"
     r"|<\|(?:turn|tool)>|<(?:turn|tool)\|>"  # Gemma 4
-    r"|\[\|(?:system|user|assistant|tool|endofturn)\|\]"  # EXAONE
+    r"|\[\|(?:system|user|assistant|tool|endofturn|Human|AI|SYS)\|\]"  # EXAONE, BlueLM
+    r"|<reserved_\d{1,4}>|\[unused\d{1,4}\]|<[BE]OS_TOKEN>|<_(?:system|user|bot|end)>|<end_of_utterance>|\[SEP\]"
+    # Baichuan, openPangu, Cohere, TeleChat, Idefics, YandexGPT
     r"|<role>[A-Z]{3,12}</role>"  # Ling
     r"|<seed:[be]os>|<SPECIAL_\d{1,3}>|<extra_id_\d{1,3}>|\]~b\]|\]~!b\[|\[e~\[|<sep>"  # Seed-OSS, Nemotron, MiniMax, Reka
 )
