@@ -21,7 +21,7 @@ from undo_hpc.pipeline.run import open_run, require_trusted_run
 from undo_hpc.pipeline.stages import LAST_STAGE, spec_of
 from undo_hpc.records import SCHEMA_VERSION
 from undo_hpc.stages import load_stage
-from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext
+from undo_hpc.stages.context import VISIBILITY_WAIT_S, StageContext, require_parent
 from undo_hpc.stages.train import cluster_rank
 from undo_hpc.storage.events import EventLog, read_events
 from undo_hpc.storage.heartbeat import STALE_S
@@ -203,6 +203,7 @@ def run_task(
         if _is_complete(context):
             log.info("%s %d of iteration %d is complete already", stage_name, index, iteration)
             return int(ExitCode.COMPLETE)
+        require_parent(context)
         if task.manifest:
             withdraw_manifest(run.layout.root / task.manifest)
         alive = finite(read_progress(context.progress.path) or {}, "time")

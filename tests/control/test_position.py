@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from tests.observe.synthetic import RunBuilder
+from undo_hpc import worker
 from undo_hpc.control.live import LiveTasks
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import discard_stale, read_state
@@ -105,6 +106,30 @@ def test_metrics_that_are_lost_are_named(copied: Path) -> None:
         current_state(run)
     assert "iter_002" in str(caught.value.hint)
     assert any("iter_001/metrics.json" in note for note in collect_status(run, live=LiveTasks()).notes)
+
+
+@pytest.mark.parametrize("content", [b"", None])
+def test_a_lost_manifest_of_an_earlier_iteration_is_named_and_its_figures_are_counted_again(
+    copied: Path, content: bytes | None
+) -> None:
+    """It was told as lost metrics, which were there, and no command helped but one that made later iterations again."""
+    run = open_run(copied)
+    at = run.layout.iteration(0)
+    path = at.stage_manifest("advance")
+    before, feedback, manifest = at.metrics.read_bytes(), at.feedback.read_bytes(), read_manifest(path)
+    path.unlink() if content is None else path.write_bytes(content)
+    how = "missing" if content is None else "damaged"
+    with pytest.raises(
+        StorageError, match=rf"iter_000/advance\.manifest\.json is {how}, and iteration 1"
+    ) as caught:
+        current_state(run)
+    assert "undo_hpc.worker" in caught.value.hint and "advance --iteration 0" in caught.value.hint
+    assert any("advance.manifest.json" in note for note in collect_status(run, live=LiveTasks()).notes)
+    assert worker.main([str(copied), "advance", "--iteration", "0"]) == 0
+    again = read_manifest(path)
+    assert (at.metrics.read_bytes(), at.feedback.read_bytes()) == (before, feedback)
+    assert again is not None and manifest is not None and again.digest == manifest.digest
+    assert not current_state(run).lost
 
 
 def test_the_jobs_of_an_iteration_say_nothing_of_the_next(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ import pytest
 
 import undo_hpc
 from tests.observe.synthetic import RunBuilder
+from undo_hpc import worker
 from undo_hpc.cli import main
 from undo_hpc.control.planning import current_state
 from undo_hpc.control.position import read_state
 from undo_hpc.control.prune import prune, usage
 from undo_hpc.control.results import require_results
-from undo_hpc.errors import ConfigError, Incomplete, StorageError
+from undo_hpc.errors import ConfigError, ExitCode, Incomplete, StorageError
 from undo_hpc.hub.contents import packages
 from undo_hpc.observe.status import collect_status
 from undo_hpc.pipeline.run import Run, open_run
@@ -100,6 +101,27 @@ def test_what_needs_a_pruned_student_says_how_to_make_it(run: Run) -> None:
     (run.layout.iteration(2).answers("evaluate") / "task-00000.manifest.json").unlink()
     with pytest.raises(Pruned, match="train of iteration 2"):
         current_state(run)
+
+
+def test_the_oldest_pruned_student_is_made_again_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command for the last one alone failed, and took that student's manifest with it."""
+    built = RunBuilder(
+        tmp_path / "run",
+        problems=12,
+        sets=["display.report=false", "method.start_from=previous", "stop.enabled=false"],
+    )
+    run = built.play(3)
+    prune(run, ["0"], apply=True)
+    path = run.layout.iteration(2).stage_manifest("train")
+    before, manifest = path.read_bytes(), read_manifest(path)
+    assert manifest is not None
+    hint = Pruned(run, manifest, "it was pruned").hint
+    first, second = (f"train --iteration {number}" for number in (1, 2))
+    assert 0 < hint.index(first) < hint.index(second) and "train --iteration 0" not in hint
+    assert worker.main([str(run.layout.root), "train", "--iteration", "2"]) == ExitCode.INCOMPLETE
+    assert first in capsys.readouterr().out and path.read_bytes() == before
 
 
 def test_a_student_that_is_there_again_is_pruned_no_more(run: Run) -> None:

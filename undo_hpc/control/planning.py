@@ -21,6 +21,7 @@ from undo_hpc.pipeline.cutting import cut_evenly
 from undo_hpc.pipeline.plan import IterationPlan, extend, plan_iteration, rows_to_score
 from undo_hpc.pipeline.results import read_metrics
 from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.stages import LAST_STAGE
 from undo_hpc.pipeline.state import Key, TaskState, changed_inputs
 from undo_hpc.pipeline.workload import Measured, estimate, scoring_speed
 from undo_hpc.prompts import load_prompts
@@ -30,7 +31,7 @@ from undo_hpc.stages.release import released_canary
 from undo_hpc.stages.targets import Targets, check_inputs, prompt_of, restore_targets, spread, write_targets
 from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.manifest import read_manifest, verify_outputs
-from undo_hpc.system.invocation import cli_hint
+from undo_hpc.system.invocation import cli_hint, task_hint
 
 log = logging.getLogger(__name__)
 PROMPT_SAMPLE = 200  # prompts that are rendered to know how long one is
@@ -85,15 +86,14 @@ def _planned_for_other_problems(run: Run, plan: IterationPlan) -> bool:
 def _require_readable(run: Run, state: RunState) -> None:
     """Raises where the state cannot be acted on: nothing is discarded that another version may still read."""
     if state.complete and state.lost:
-        path = state.lost[0]
-        number = next(k for k in run.layout.iterations() if path.parent == run.layout.iteration(k).root)
+        number, problem = state.lost[0]
+        again = task_hint(run.layout.root, LAST_STAGE, number, slurm=run.config.cluster.kind == "slurm")
+        again = f"put it back, or count again: {again}"
         if number not in run.layout.iterations()[:-1]:
-            raise StorageError(
-                f"{path} is missing or damaged", hint="put it back, then run the same command again"
-            )
+            raise StorageError(problem, hint=f"{again}; then run the same command again")
         raise StorageError(
-            f"{path} is missing, and iteration {number + 1} rests on it",
-            hint=f"put it back; or {how_to_make_again(run, number + 1)}",
+            f"{problem}, and iteration {number + 1} rests on it",
+            hint=f"{again}; then run the same command again. Where neither helps, {how_to_make_again(run, number + 1)}",
         )
     changed = changed_inputs(state.stages, state.statuses, state.evidence)
     if changed and state.iteration < last_plan(run):

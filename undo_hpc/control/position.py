@@ -6,7 +6,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import PolicyConfig
@@ -43,7 +42,7 @@ class RunState:
         evidence: manifests of its tasks, and what is wrong with their outputs.
         statuses: state of every task of that iteration.
         complete: whether the iteration needs nothing more.
-        lost: metrics of finished iterations, on which the decision rests, and which are missing or damaged.
+        lost: of finished iterations, what is wrong with the metrics or their manifest, in words: the decision rests on them.
         damaged: what is missing or damaged of what the run has made otherwise: the chosen student, distilled sets of earlier
             iterations. Nothing waits for it, but it would be published.
         counted: of stages with a policy, the tasks that the distilled set or the metrics count; empty where they are made again from
@@ -57,7 +56,7 @@ class RunState:
     evidence: Mapping[Key, Evidence]
     statuses: list[TaskStatus]
     complete: bool = False
-    lost: tuple[Path, ...] = ()
+    lost: tuple[tuple[int, str], ...] = ()
     damaged: tuple[str, ...] = ()
     decision: Decision | None = None
     counted: Mapping[str, list[int]] = field(default_factory=dict)
@@ -124,13 +123,18 @@ def read_state(run: Run, live: Mapping[Key, tuple[TaskState, str]] | None = None
     policies: dict[str, PolicyConfig] = {s.name: plan.policy_of(s.name) for s in stages}
     statuses = derive(stages, evidence, policies=policies, outside=outside_digests(run), live=live)
     complete = not unmet(stages, policies, statuses) and not plan.canary_problems
-    lost: list[Path] = []
+    lost: list[tuple[int, str]] = []
     history: list[dict[str, Any]] = []
     for number in range(iteration + complete):
         at = run.layout.iteration(number)
         sets = (read_fast(at.metrics) or {}).get("sets")
-        if sets is None or (number < iteration and finished_problem(run, number, "advance", at.metrics)):
-            lost.append(at.metrics)
+        problem = finished_problem(run, number, LAST_STAGE, at.metrics) if number < iteration else ""
+        if sets is None and not problem:
+            problem = (
+                f"{run.layout.relative(at.metrics)} is {'damaged' if at.metrics.exists() else 'missing'}"
+            )
+        if sets is None or problem:
+            lost.append((number, problem))
         else:
             history.append(sets)
     # The decision under the present configuration: `iterations` may have been raised since.

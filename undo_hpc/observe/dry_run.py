@@ -237,7 +237,9 @@ def _teacher(config: RunConfig) -> str:
 def stands(state: RunState) -> str:
     """Where an existing run stands, and what a launch would do."""
     if state.lost:
-        return f"results on which the run rests are missing or damaged: {', '.join(map(str, state.lost))}"
+        return (
+            f"results on which the run rests do not hold: {'; '.join(problem for _, problem in state.lost)}"
+        )
     if state.ended:
         return f"the run has ended: {state.ended.why}; a launch would do nothing"
     if state.complete:

@@ -161,10 +161,7 @@ def _notes(
         notes += _warnings(finished[-1])
     notes += figures_left_out(ends)
     notes += [old] if state.ended and (old := report_is_old(run)) else []
-    notes += [
-        f"{run.layout.relative(path)} is missing or damaged, and later results depend on it"
-        for path in state.lost
-    ]
+    notes += [f"{problem}, and later results depend on it" for _, problem in state.lost]
     notes += [f"of the results of an earlier iteration {problem}" for problem in state.damaged]
     return notes
 

@@ -124,12 +124,33 @@ class Pruned(EvidenceError):
     """An input was removed to save room, and is needed again. The message says how to make it again."""
 
     def __init__(self, run: Run, manifest: Manifest, problem: str) -> None:
-        slurm = run.config.cluster.kind == "slurm"
-        again = task_hint(run.layout.root, manifest.stage, manifest.iteration, slurm=slurm)
+        slurm, stage, last = run.config.cluster.kind == "slurm", manifest.stage, manifest.iteration
+        first = last
+        while stage == "train" and _pruned_parent(run, first):
+            first -= 1  # the oldest first: each training begins with the student before
+        commands = (task_hint(run.layout.root, stage, k, slurm=slurm) for k in range(first, last + 1))
+        again = "; then ".join(commands)
         super().__init__(
             f"{manifest.stage} of iteration {manifest.iteration}: {problem}, and it is needed",
             hint=f"make it again: {again}; then the same command again",
         )
+
+
+def _pruned_parent(run: Run, iteration: int) -> Manifest | None:
+    """The manifest of the student that a training begins with, where that was pruned and is not there again."""
+    if not iteration or run.config.method.start_from != "previous":
+        return None
+    with contextlib.suppress(EvidenceError):  # damaged: the training says so
+        manifest = read_manifest(run.layout.iteration(iteration - 1).stage_manifest("train"))
+        if manifest and manifest.pruned and verify_outputs(run.layout.root, manifest, deep=False):
+            return manifest
+    return None
+
+
+def require_parent(ctx: StageContext) -> None:
+    """Before a training's manifest is withdrawn, its record of what was pruned with it: raises Pruned where the training could not begin."""
+    if ctx.stage.name == "train" and (manifest := _pruned_parent(ctx.run, ctx.plan.iteration)):
+        raise Pruned(ctx.run, manifest, verify_outputs(ctx.run.layout.root, manifest, deep=False))
 
 
 def read_evidence(run: Run, iteration: int, task: Task, *, deep: bool, wait_s: float = 0.0) -> Manifest:
