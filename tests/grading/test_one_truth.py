@@ -67,6 +67,10 @@ HUBS = [
     (r"f(x)=c, c\in\mathbb{R}", ("A", "x", "f(x)=x", "y=x", "a")),
     (r"2n+1, n\in\mathbb{Z}", ("2n-1", "f(n)=2n+1", "y=2x+1", "2A+1")),
     (r"m+n\text{ integers}", ("xy", "x+y", "n+k", "a-b", "x^2+C")),
+    ("|x|<200", ("x<200", "(-200,200)")),
+    ("|x|>1000", ("x>1000", r"x>1000 \text{ or } x<-1000")),
+    ("x^2<10^6", (r"\mathbb{R}", "(-1000,1000)", "x<1000")),
+    ("x^2>10^6", (r"\emptyset", "x>1000", r"x>1000 \text{ or } x<-1000")),
     (r"x \ge 2+\infty", ("(2,1)", r"\emptyset", "(5,3)")),
     (r"x \equiv 3 \pmod 5", ("g(x) = 5x-2", r"n = 5k+3, k \in \mathbb{Z}")),
 ]  # fmt: skip

@@ -17,6 +17,7 @@ _LEAST = {"Z": None, "N": 0, "Z+": 1, "0..": 0, "1..": 1}  # domains of integers
 RESIDUES = (("\0k", "Z"),)
 _ARBITRARY = frozenset("CcKkABD")
 _PARAMETERS = frozenset("klmnst")
+_CONSTANTS = _ARBITRARY | {"a", "b"}
 
 
 def same_family(a: typed.Family, b: typed.Family, bare: bool = False) -> bool | None:
@@ -91,9 +92,13 @@ def as_family(value: Value, like: typed.Family) -> typed.Family | None:
     domains = tuple((name, domain) for name, (_, domain) in zip(names, like.domains, strict=False))
     single = [item[0] for item in items if len(item) == 1]  # one parameter has any name, a letter alone none
     function, own = label.endswith("()"), set(names) <= {*wanted}
-    free = own or not single or function or (len(names) == 1 and names[0] in _PARAMETERS)
+    constants = (
+        _CONSTANTS if label and like.label else frozenset()
+    )  # f(x) = c and y = Cx, the domain left out
+    free = own or not single or function or (len(names) == 1 and names[0] in _PARAMETERS | constants)
+    free = free and (own or {n[1] for n in single if n[0] == "sym"} <= (constants if function else set()))
     fitting = items and len(names) == len(wanted) and free and function <= like.label.endswith("()")
-    return typed.Family(items, domains, label) if fitting and "sym" not in [n[0] for n in single] else None
+    return typed.Family(items, domains, label) if fitting else None
 
 
 def _nodes(value: Value) -> tuple[Node, ...] | None:
@@ -126,7 +131,9 @@ def constants_renamed(a: Node, b: Node, argument: str = "") -> bool:
     alone = argument and symbols(a) & symbols(b) <= {argument}
     letters = _ARBITRARY | frozenset("abdmpq" if alone else "")
     arbitrary = all(name[0] in letters and name[1:2] in ("", "_") for name in (*only_a, *only_b))
-    shared = argument or symbols(a) & symbols(b)  # a constant alone says nothing
+    shared = (
+        argument or symbols(a) & symbols(b) or {*only_a, *only_b} == {"C", "c"}
+    )  # a constant alone says nothing
     if not (arbitrary and shared and 0 < len(only_a) == len(only_b) < 4):
         return False
     return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

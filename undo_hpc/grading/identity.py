@@ -234,11 +234,16 @@ def linear_root(node: Node, name: str, env: Env) -> Any:
     """Where an expression that is linear in `name` is zero (mpmath); None where it is not linear, or has no root."""
     mp = context()
     try:
-        low, middle, high = (mp.convert(evaluate(node, env | {name: Fraction(v)}, mp)) for v in (2, 3, 5))
+        ends = (2, 3, 5, Fraction(10**9, 3), Fraction(-(10**9), 7))  # |x| - 200 is not linear
+        low, middle, high, *far = (mp.convert(evaluate(node, env | {name: Fraction(v)}, mp)) for v in ends)
     except NO_VALUE:
         return None
     slope, tiny = middle - low, mp.mpf(10) ** -25
     bent = abs(high - middle - 2 * slope) > tiny * (1 + abs(slope))
+    bent |= any(
+        abs(y - low - slope * (x - 2)) > 10**10 * tiny * (1 + abs(slope))
+        for x, y in zip(ends[3:], far, strict=True)
+    )
     return None if bent or abs(slope) < tiny else 2 - low / slope
 
 

@@ -6,13 +6,14 @@ integers from `least` on. Two formulas are compared at their critical numbers, b
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from undo_hpc.grading.evaluate import NO_VALUE, REAL, Env, context, evaluate
+from undo_hpc.grading.evaluate import NO_VALUE, REAL, Env, context, evaluate, rational
 from undo_hpc.grading.identity import linear_root, opaque
 from undo_hpc.grading.values import Node, symbols, walk
 
@@ -61,6 +62,16 @@ def _ordered(operator: str, a: Any, b: Any) -> bool:
     return {"=": same, "ne": not same, "<": a < b and not same, "le": a < b or same}.get(operator, False)
 
 
+def _grid(formula: Node) -> list[Any]:
+    """Numbers of all sizes, those around the numbers of a formula and around their roots among them, on both sides of zero."""
+    found = {abs(rational(part) or Fraction(0)) for part in walk(formula) if part[0] in ("num", "pow")}
+    large = sorted(v for v in found if 20 < v < 10**15)[:6]
+    sizes = [
+        Fraction(v) * k / 100 for n in large for v in (n, math.isqrt(int(n))) for k in (50, 99, 101, 200)
+    ]
+    return sorted([*_GRID, *sizes, *(-size for size in sizes)])
+
+
 def _critical(formula: Node, env: Env) -> Iterator[Any]:
     """The numbers at which the truth of a formula may change: ends, and roots by bisection between points of the grid."""
     for left, right in (sides for part in walk(formula) if part[0] == "rel" for sides in pairwise(part[2])):
@@ -69,8 +80,9 @@ def _critical(formula: Node, env: Env) -> Iterator[Any]:
         difference: Node = ("add", left, ("neg", right))
         root = linear_root(difference, VARIABLE[1], env)
         yield root
-        values = [real(difference, env | {VARIABLE[1]: x}) for x in _GRID] if root is None else []
-        for (a, below), (b, above) in pairwise(zip(_GRID, values, strict=False)):
+        grid = _grid(formula)
+        values = [real(difference, env | {VARIABLE[1]: x}) for x in grid] if root is None else []
+        for (a, below), (b, above) in pairwise(zip(grid, values, strict=False)):
             if None not in (below, above) and below * above <= 0:
                 for _ in range(120):
                     middle = (context().convert(a) + b) / 2
@@ -83,7 +95,7 @@ def _probes(formulas: tuple[Node, ...], env: Env) -> list[Any]:
     ordered = sorted({value for f in formulas for value in _critical(f, env) if value is not None})
     gap = context().mpf(10) ** -12
     beside = [end + side * (1 + abs(end)) for end in ordered for side in (-gap, gap, -1e-3, 1e-3)]
-    return [*_GRID, *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
+    return [*_grid(formulas), *ordered, *beside, *((a + b) / 2 for a, b in pairwise(ordered))]
 
 
 def same_region(a: Node, b: Node) -> bool | None:
