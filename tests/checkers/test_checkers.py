@@ -1,8 +1,7 @@
-"""Checkers beside the built-in one: exact text, programs in a sandbox, a command, a judge for undecided verdicts."""
+"""Checkers beside the built-in one: exact text, programs in a sandbox, a command."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
@@ -12,26 +11,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
 from undo_hpc.checkers.code import CodeChecker, last_program
 from undo_hpc.checkers.command import CommandChecker
 from undo_hpc.checkers.exact import ExactText
-from undo_hpc.checkers.judge import Judge
 from undo_hpc.checkers.sandbox import run_python
 from undo_hpc.config.load import override
-from undo_hpc.config.schema import JudgeConfig, RunConfig
+from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError, EngineError
 from undo_hpc.grading import GradeItem
-from undo_hpc.method.metrics import count_attempts
-from undo_hpc.records import JUDGED, NOT_JUDGED, Attempt, Grade
 from undo_hpc.stages.checker import checker_of
-from undo_hpc.stages.verdicts import checker_version
 
 
 def item(prediction: str, gold: str) -> GradeItem:
@@ -306,90 +298,6 @@ def test_a_command_that_fails_is_told_with_its_words(body: str, said: str, tmp_p
         list(CommandChecker(f"{sys.executable} {script}", deadline_s=60).grade_many([item("a", "b")]))
     with pytest.raises(ConfigError, match="cannot be started"):
         list(CommandChecker(str(tmp_path / "nothing"), deadline_s=60).grade_many([item("a", "b")]))
-
-
-class Says(BaseHTTPRequestHandler):
-    """A server that says yes to the answer `seven` and no to others; `dead` makes it fail."""
-
-    asked: ClassVar[list[str]] = []
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][-1]["content"]
-        self.asked.append(text)
-        said = "Yes." if "seven" in text else "no"
-        data = json.dumps(
-            {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop", "index": 0}],
-             "usage": {"prompt_tokens": 1, "completion_tokens": 1}, "model": "judge", "object": "chat.completion", "id": "x", "created": 0}
-        ).encode()  # fmt: skip
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def do_GET(self) -> None:
-        self.send_error(404)
-
-    def log_message(self, *_: object) -> None:
-        return
-
-
-@pytest.fixture
-def server() -> Iterator[str]:
-    Says.asked = []
-    made = HTTPServer(("127.0.0.1", 0), Says)
-    thread = threading.Thread(target=made.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{made.server_port}/v1"
-    made.shutdown()
-    made.server_close()
-
-
-class Undecided:
-    """Decides answers that begin with 'right' or 'wrong', no others."""
-
-    def grade_many(self, items: Iterable[GradeItem]) -> Iterator[Grade]:
-        for each in items:
-            word = each.prediction.split()[0]
-            verdict = {"right": "correct", "wrong": "wrong", "slow": "timeout"}.get(word, "unparsed")
-            yield Grade(verdict, each.prediction, "rule")  # type: ignore[arg-type]
-
-
-def test_a_judge_is_asked_about_the_undecided_alone(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = override(RunConfig(), [
-        "grading.judge.model=judge", f"grading.judge.openai.base_url={server}", "grading.checker=tests.checkers.test_checkers:Undecided"])  # fmt: skip
-    assert checker_version(config).endswith(":Undecided, judge judge")
-    with checker_of(config) as checker:
-        found = list(
-            checker.grade_many(
-                item(text, "7") for text in ("wrong seven", "right six", "so seven", "slow six")
-            )
-        )
-    assert [(grade.verdict, grade.method) for grade in found] == [
-        ("wrong", "rule"), ("correct", "rule"), ("correct", JUDGED), ("wrong", JUDGED)]  # fmt: skip
-    assert len([text for text in Says.asked if "Right final answer" in text]) == 2, (
-        "a decision is never asked about"
-    )
-    rows = [
-        Attempt("p", k, 0, "student", "", g.verdict, "", g.method, "stop", 0, 0, 0, 0.0)
-        for k, g in enumerate(found)
-    ]
-    assert count_attempts(rows)["judged"] == 2 and "judged" not in count_attempts(rows[:2])
-
-
-def test_what_the_judge_was_not_able_to_say_is_told() -> None:
-    """A verdict that a judge has left open is another thing than one of which it could not be asked."""
-    config = JudgeConfig.model_validate(
-        {"model": "judge", "openai": {"base_url": "http://127.0.0.1:9/v1", "max_retries": 1}}
-    )
-    found = list(Judge(Undecided(), config).grade_many(item(text, "7") for text in ("wrong 1", "so seven")))
-    assert [(g.verdict, g.method) for g in found] == [("wrong", "rule"), ("unparsed", NOT_JUDGED)]
-
-
-def test_a_judge_without_a_server_is_refused() -> None:
-    with pytest.raises(ConfigError, match="a judge needs a server"):
-        override(RunConfig(), ["grading.judge.model=judge"])
 
 
 @pytest.mark.parametrize(

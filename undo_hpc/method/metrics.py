@@ -84,9 +84,11 @@ def count_solved(rows: Iterable[Attempt]) -> int:
 
 
 def sum_generation(shards: Iterable[Counts]) -> dict[str, Any]:
-    """Yield and cost of the teacher's work, from the counts of its shards' manifests."""
+    """Yield and cost of the teacher's work, from the counts of its shards' manifests; `judged` as in AttemptCounts."""
     counts = list(shards)
-    return {key: round(sum(c.get(key, 0) for c in counts), 3) for key in GENERATION}
+    judged = sum(c.get("judged", 0) for c in counts)
+    found = {key: round(sum(c.get(key, 0) for c in counts), 3) for key in GENERATION}
+    return found | ({"judged": judged} if judged else {})
 
 
 def first_error(rows: Iterable[Attempt]) -> str:

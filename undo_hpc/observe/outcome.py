@@ -69,6 +69,10 @@ def warnings_of(metrics: dict[str, Any]) -> list[str]:
     answered = metrics["sets"] or (metrics.get("baseline") or {})  # of a model that was only evaluated
     if unboxed := _over(answered, "right_unboxed", _MANY_UNBOXED, of="correct"):
         found.append(f"right answers of the student without a box, which count as right: {unboxed}")
+    if number := made.get("judged", 0):
+        found.append(
+            f"verdicts of the teacher's attempts that the judge gave, not the checker: {number:,} of {made['rows']:,}"
+        )
     if judged := _over(answered, "judged", 0.0):
         found.append(f"verdicts that the judge gave, not the checker: {judged}")
     if cut := _over(answered, "truncated", _MANY_CUT_OFF):
