@@ -65,7 +65,9 @@ def test_bytecode_of_others_is_made_again(tmp_path: Path) -> None:
     file.write_bytes(before[:16] + marshal.dumps(compile("raise SystemExit(9)", "worker.py", "exec")))
     assert imported(place).returncode == 9
     assert take_snapshot(tmp_path / "code") == place
-    assert file.read_bytes() == before and imported(place).returncode == 0
+    # of one code marshal writes other bytes from time to time (which objects it takes for shared)
+    assert marshal.loads(file.read_bytes()[16:]) == marshal.loads(before[16:])
+    assert imported(place).returncode == 0
 
 
 def test_a_site_that_keeps_bytecode_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
