@@ -363,6 +363,8 @@ def test_without_a_new_rationale_the_problem_stands_alone(tmp_path: Path) -> Non
     scores = Scores([at.shard("score", 0)], 0)
     block = scores.block(next(iter(scores.rows)))
     assert block.ids.shape[1] == 0 and (block.old < 0).all()
+    counts = read_manifest(at.manifest_of(at.shard("score", 0))).counts  # type: ignore[union-attr]
+    assert counts["rows"] and counts["tokens"] == counts["scored_tokens"] == 0, "no teacher has read them"
 
 
 def test_training_is_refused_where_the_teacher_copies(sampled: Run) -> None:

@@ -226,7 +226,9 @@ def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
         ids += table.column("id").to_pylist()
         lengths += table.column("completion_tokens").to_pylist()
     made = sum(m["generate"]["rows"] for m in metrics)
-    scored = sum(int(m.get("score", {}).get("tokens", 0)) for m in metrics)
+    # The control asks no teacher, though earlier scores count the student's own tokens as read.
+    no_teacher = run.config.distill.loss == "fixed_advantage"
+    scored = 0 if no_teacher else sum(int(m.get("score", {}).get("tokens", 0)) for m in metrics)
     return Ledger(
         teacher_tokens=sum(
             m["generate"]["prompt_tokens"] + m["generate"]["completion_tokens"] for m in metrics

@@ -184,10 +184,11 @@ class ScoreStore:
         self._ctx.lease.check()
         write_bytes(binary_of(self.shard), blocks())
         write_bytes(self.shard, dump_rows([row.to_dict() for row in rows]))
+        read = bool(self._k)  # else it is the control that asks no teacher
         counts = {
             "rows": len(rows),
-            "tokens": sum(p.n + p.prompt_tokens for p in places.values()),
-            "scored_tokens": sum(row.n for row in rows),
+            "tokens": sum(p.n + p.prompt_tokens for p in places.values()) * read,
+            "scored_tokens": sum(row.n for row in rows) * read,
             "errors": len(errors),
         }
         return rows, counts, next(iter(errors), "")
