@@ -30,7 +30,8 @@ class Ledger:
         teacher_tokens: read and written by the teacher in all iterations.
         student_tokens: the compared student was trained on; with `start_from: previous`, its parents too.
         all_student_tokens: of all students of the run.
-        problems: distinct ones that the compared student learned from.
+        problems: distinct ones that the compared student learned from, or the one of its parents that learned from most (later
+            distilled sets carry earlier ones on; a student's own answers need not).
         rationale_tokens: mean length of the rationales of its distilled set, in the teacher's tokens.
         kept: share of the teacher's attempts that were right.
         scored_tokens: of `teacher_tokens` those that were read to score a text, in one pass; the others were read to write, or written.
@@ -209,22 +210,27 @@ def _accuracies(metrics: list[dict[str, Any]], problem_set: str) -> dict[int, fl
     }
 
 
+def _problems_learned(run: Run, train: dict[str, Any], iteration: int) -> int:
+    """Distinct problems that one training learned from; those of its distilled set where the training counted none."""
+    import pyarrow.parquet as pq
+
+    if "problems_learned" in train:
+        return int(train["problems_learned"])
+    if files := parquet_files(run.layout.iteration(iteration).distilled):
+        require_outputs(run, iteration, "merge")
+    return len({each for path in files for each in pq.read_table(path, columns=["id"]).column(0).to_pylist()})
+
+
 def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
     import pyarrow.parquet as pq
 
     trained = [int(m["train"].get("tokens", 0)) for m in metrics]
-    lineage = (
-        trained[: iteration + 1]
-        if run.config.method.start_from == "previous"
-        else trained[iteration : iteration + 1]
-    )
+    first = 0 if run.config.method.start_from == "previous" else iteration
+    lineage = range(first, iteration + 1)
     require_outputs(run, iteration, "merge")
-    ids: list[str] = []
     lengths: list[int] = []
     for path in parquet_files(run.layout.iteration(iteration).distilled):
-        table = pq.read_table(path, columns=["id", "completion_tokens"])
-        ids += table.column("id").to_pylist()
-        lengths += table.column("completion_tokens").to_pylist()
+        lengths += pq.read_table(path, columns=["completion_tokens"]).column(0).to_pylist()
     made = sum(m["generate"]["rows"] for m in metrics)
     # The control asks no teacher, though earlier scores count the student's own tokens as read.
     no_teacher = run.config.distill.loss == "fixed_advantage"
@@ -235,9 +241,9 @@ def _ledger(run: Run, metrics: list[dict[str, Any]], iteration: int) -> Ledger:
         )
         + scored,
         scored_tokens=scored,
-        student_tokens=sum(lineage),
+        student_tokens=sum(trained[k] for k in lineage),
         all_student_tokens=sum(trained),
-        problems=int(metrics[iteration]["train"].get("problems_learned", len(set(ids)))),
+        problems=max(_problems_learned(run, metrics[k]["train"], k) for k in lineage),
         rationale_tokens=sum(lengths) / len(lengths) if lengths else 0.0,
         kept=sum(m["generate"]["correct"] for m in metrics) / made if made else 0.0,
     )
