@@ -168,7 +168,7 @@ def swap(first: Path, second: Path) -> None:
 
 def theirs(folder: Path) -> Path:
     """A folder of another user with a file, and a link of theirs to a file of ours beside it; and a folder above it."""
-    for name in ("above/first", "above/second"):
+    for name in ("above/first", "above/second", "above/first/below", "above/second/below"):
         (folder / name).mkdir(parents=True)
         (folder / name / "a.txt").write_text("theirs")
     (folder / "secret").write_text("ours")
@@ -179,14 +179,27 @@ def theirs(folder: Path) -> Path:
 
 
 @as_root
+@pytest.mark.parametrize("name", ["a.txt", "below/a.txt"])
 @pytest.mark.parametrize("names", [("first/a.txt", "first/bad"), ("first", "second")])
-def test_what_was_another_file_for_a_moment_is_not_believed(tmp_path: Path, names: tuple[str, str]) -> None:
+def test_what_was_another_file_for_a_moment_is_not_believed(
+    tmp_path: Path, name: str, names: tuple[str, str]
+) -> None:
     """Looks before and behind the reading pass; a user who changed two names 20,000 times a second had a key of ours in a run's prompts."""
-    file = theirs(tmp_path)
-    first, second = (tmp_path / "above" / name for name in names)
-    with pytest.raises(StorageError, match="while it was read"), undisturbed([file]):
-        swap(first, second)
-        swap(first, second)
+    file = theirs(tmp_path).parent / name
+    if name.startswith("below") and names[1] == "first/bad":
+        pytest.skip("another folder's")
+    first, second = (tmp_path / "above" / each for each in names)
+    for hidden in (False, True):
+        with pytest.raises(StorageError, match="while it was read"), undisturbed([file]):
+            swap(first, second)
+            swap(first, second)
+            if hidden:  # as if somebody had only made another file there
+                (first.parent / "x").touch()
+                (first.parent / "x").unlink()
+            if hidden and first.is_dir():
+                (first / "x").touch()
+                (first / "x").unlink()
+                os.utime(first)
     with undisturbed([file]):
         assert file.read_text() == "theirs"
 

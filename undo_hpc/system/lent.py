@@ -52,13 +52,13 @@ def undisturbed(files: Iterable[Path]) -> Iterator[None]:
 
 
 def _standing(files: Iterable[Path]) -> Standing:
-    """What lies on the way to files where another user can put something else: device and number, times of change and of writing."""
+    """What lies on the way to files where another user can put something else: device and number, its time of change and its folder's."""
     found: Standing = {}
     for at in dict.fromkeys(at for file in files for at in steps_to(file)):
         with contextlib.suppress(FileNotFoundError):
             state = at.lstat()
             if _can_be_swapped(at, state.st_uid):
-                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, state.st_mtime_ns
+                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, at.parent.stat().st_ctime_ns
     return found
 
 
@@ -70,14 +70,15 @@ def _can_be_swapped(at: Path, owner: int) -> bool:
 
 
 def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
-    """What another user has renamed, made or removed. Folders farther up may get new entries meanwhile (a colleague downloads a model)."""
+    """What another user has renamed, made or removed. A folder farther up may get new entries meanwhile (a colleague downloads a model); one
+    that is renamed changes the folder above it, too, whatever is done to hide it."""
     near = {file.parent for file in files}
 
     def same(at: Path) -> bool:
         old, new = before.get(at), now.get(at)
         if old is None or new is None or old[:2] != new[:2]:
             return False
-        return old[2] == new[2] or (old[3] != new[3] and at.is_dir() and at not in near)
+        return old[2] == new[2] or (old[3] == new[3] and at.is_dir() and at not in near)
 
     return [at for at in before | now if not same(at)]
 
