@@ -4,6 +4,7 @@ need root."""
 from __future__ import annotations
 
 import os
+import pwd
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from undo_hpc.models.own_files import own_files
 from undo_hpc.models.resolve import resolve_model
 from undo_hpc.prompts import load_prompts
 from undo_hpc.system import ownership
-from undo_hpc.system.lent import undisturbed
+from undo_hpc.system.lent import require_not_lent, undisturbed
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,69 @@ def test_nor_through_a_link_in_place_of_a_folder_above_it(tmp_path: Path) -> Non
         read_data(theirs / "first")
     with pytest.raises(ConfigError, match="second is a link"):
         read_data(theirs / "f*")
+
+
+@as_root
+@pytest.mark.parametrize("how", ["user", "group", "mode"])
+def test_who_is_shut_out_by_name_does_not_read_as_others_do(how: str) -> None:
+    """acl(5): who is named by an entry, or is in a group of one, has no right of the others."""
+    with tempfile.TemporaryDirectory(prefix="shared-") as name:
+        shared, ours = Path(name), Path(name) / "ours.jsonl"
+        shared.chmod(0o755)
+        ours.write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+        (shared / "theirs").mkdir()
+        (shared / "theirs/ours.jsonl").symlink_to(ours)
+        user = pwd.getpwnam("daemon")
+        os.chown(shared / "theirs/ours.jsonl", user.pw_uid, -1, follow_symlinks=False)
+        ours.chmod(0o644)
+        require_not_lent(shared / "theirs/ours.jsonl")
+        if how == "mode":
+            os.chown(ours, 0, user.pw_gid)
+            ours.chmod(0o604)
+        else:
+            give_by_list(ours, (2, 0, user.pw_uid) if how == "user" else (8, 0, user.pw_gid))
+            ours.chmod(0o604 | 0o070)
+            os.chown(ours, 0, 0)
+        with pytest.raises(ConfigError, match="may not read themselves"):
+            require_not_lent(shared / "theirs/ours.jsonl")
+
+
+@as_root
+def test_a_model_in_a_cache_that_others_share_is_looked_at_as_a_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A link of theirs in a snapshot to a key of ours: it stood beside the student."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    place = tmp_path / "hub/models--owner--model"
+    snapshot = place / "snapshots" / ("a" * 40)
+    for folder in (place / "refs", place / "blobs", snapshot):
+        folder.mkdir(parents=True)
+    (place / "refs/main").write_text("a" * 40)
+    (place / "blobs/1").write_text("{}")
+    (snapshot / "config.json").symlink_to("../../blobs/1")
+    with own_files("owner/model"):
+        pass
+    (tmp_path / "key").write_text("{}")
+    (tmp_path / "key").chmod(0o600)
+    (snapshot / "generation_config.json").symlink_to(tmp_path / "key")
+    os.chown(snapshot / "generation_config.json", NOBODY, -1, follow_symlinks=False)
+    with (
+        pytest.raises(ConfigError, match=r"generation_config\.json is a link of another user"),
+        own_files("owner/model"),
+    ):
+        pass
+
+
+@as_root
+def test_a_sticky_folder_of_another_user_keeps_nobody_from_renaming(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    (drop / "ours/b").mkdir(parents=True)
+    (drop / "ours/b/a.txt").touch()
+    drop.chmod(0o1777)
+    os.chown(drop, NOBODY, -1)
+    with pytest.raises(StorageError, match="while it was read"), undisturbed([drop / "ours/b/a.txt"]):
+        (drop / "ours").rename(drop / "away")
+        (drop / "away").rename(drop / "ours")
 
 
 @as_root

@@ -34,7 +34,7 @@ _SAID = {"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_
 def own_files(path: str, revision: str = "") -> Iterator[None]:
     """For the loading of a model: `require_own_files` before and behind it (what lies in the Hub's cache is what was loaded then), and nothing
     that another user put there in between. Raises DataError, ConfigError, StorageError."""
-    with undisturbed(_all_files(Path(path))):
+    with undisturbed(_all_files(_folder_of(path, revision))):
         require_own_files(path, revision)
         yield
         require_own_files(path, revision)
@@ -51,7 +51,7 @@ def require_own_files(path: str, revision: str = "") -> None:
     An adapter_config.json (for vLLM a config.json, too, by any name that its attribute_map gives) names what is loaded in its place, any folder;
     settings of a tokenizer may name the file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines the student would hold.
     """
-    folder = Path(path)
+    folder = _folder_of(path, revision)
     for file in _all_files(folder):
         require_not_lent(file)
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
@@ -65,7 +65,6 @@ def require_own_files(path: str, revision: str = "") -> None:
             hint="merge it into its base model and save that; remove adapter_config.json where the weights beside it are meant",
         )
     found = _file_of(path, "config.json", revision)
-    top = found.parent if found else folder
     try:
         others = [key for key in _OTHER_MODELS if json_object(found).get(key)] if found else []
     except DataError:  # told where it is read
@@ -82,7 +81,7 @@ def require_own_files(path: str, revision: str = "") -> None:
                 f"{path}: its {name} sets {named[0]}, by which a file outside of the model would be read, and shown in the student",
                 hint=f"ask who made the model; or remove {named[0]} in a local copy",
             )
-    _require_no_file_of_ours(path, top)
+    _require_no_file_of_ours(path, folder)
 
 
 def _require_no_file_of_ours(path: str, folder: Path) -> None:
@@ -131,6 +130,12 @@ def _places(value: str, folder: Path) -> Iterator[Path]:
 def _names_a_file(key: str, value: Any) -> bool:
     of_several = {"init_inputs": bool(value), "fast_tokenizer_files": "/" in str(value)}
     return of_several.get(key, isinstance(value, str))
+
+
+def _folder_of(path: str, revision: str) -> Path:
+    """The folder of a model, in the Hub's cache too, where others may have laid their links; none where it is still to be fetched."""
+    found = None if Path(path).is_dir() else _file_of(path, "config.json", revision)
+    return found.parent if found else Path(path)
 
 
 def _file_of(path: str, name: str, revision: str) -> Path | None:

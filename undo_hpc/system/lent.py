@@ -18,9 +18,9 @@ from undo_hpc.system.ownership import (
     OWNING,
     READ,
     TRUST,
-    access_list,
     is_ours,
     is_trusted,
+    list_entries,
     others_own,
     steps_to,
     user_name,
@@ -63,10 +63,12 @@ def _standing(files: Iterable[Path]) -> Standing:
 
 
 def _can_be_swapped(at: Path, owner: int) -> bool:
-    mode = at.parent.stat().st_mode
-    if not mode & stat.S_IWOTH:
+    above = at.parent.stat()
+    if not above.st_mode & stat.S_IWOTH:
         return others_own(at.parent)
-    return not mode & stat.S_ISVTX or not is_ours(owner, at.parent)
+    # with a sticky bit who may rename what lies there is its owner, and the folder's
+    sticky = above.st_mode & stat.S_ISVTX and is_ours(above.st_uid, at.parent)
+    return not (sticky and is_ours(owner, at.parent))
 
 
 def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
@@ -144,9 +146,19 @@ def _may_read(user: int, path: Path) -> bool:
 
 
 def _grants(path: Path, right: int, user: int, groups: list[int]) -> bool:
+    """As the kernel decides: by the first that names the user of owner, list, groups, and by what holds for others only where none does."""
     state = path.stat()
     if state.st_uid == user:
         return bool(state.st_mode >> 6 & right)
-    users, listed = access_list(path, right) or ([], [OWNING] if state.st_mode >> 3 & right else [])
-    named = user in users or any((state.st_gid if each == OWNING else each) in groups for each in listed)
-    return named or bool(state.st_mode & right)
+    entries = list_entries(path)
+    if entries is None:
+        in_group = state.st_gid in groups
+        return bool((state.st_mode >> 3 if in_group else state.st_mode) & right)
+    own = [each.rights for each in entries if each.is_user and each.number == user]
+    mine = [
+        each.rights
+        for each in entries
+        if not each.is_user and (state.st_gid if each.number == OWNING else each.number) in groups
+    ]
+    found = own or mine
+    return any(rights & right for rights in found) if found else bool(state.st_mode & right)

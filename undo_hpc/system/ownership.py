@@ -16,6 +16,7 @@ import struct
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from undo_hpc.errors import ConfigError
 
@@ -274,20 +275,36 @@ def readable_by_others(file: Path) -> str:
 _USER, _OWNING_GROUP, _GROUP, _MASK = 2, 4, 8, 16
 
 
-def access_list(path: Path, right: int, *, of: str = "access") -> tuple[list[int], list[int]] | None:
-    """The users and groups to which an access control list gives a right, `OWNING` for the owning group; None where there is none. The
-    group's bits of a mode are the most that the list gives to anybody, and say nothing of the group itself (acl(5), posix_acl_xattr.h)."""
+class ListEntry(NamedTuple):
+    """Of an access control list: a user or a group (`OWNING`: the owning one), and the rights that are left of theirs by the mask."""
+
+    is_user: bool
+    number: int
+    rights: int
+
+
+def list_entries(path: Path, *, of: str = "access") -> list[ListEntry] | None:
+    """The users and groups of an access control list; None where there is none. The group's bits of a mode are the most that the list gives
+    to anybody, and say nothing of the group itself (acl(5), posix_acl_xattr.h)."""
     try:
         entries = list(struct.iter_unpack("<HHI", os.getxattr(path, f"system.posix_acl_{of}")[4:]))
     except (OSError, AttributeError, struct.error):  # no list, or a system that has none
         return None
     most = next((rights for tag, rights, _ in entries if tag == _MASK), 7)
-    given = [(tag, number) for tag, rights, number in entries if rights & most & right]
-    users = [number for tag, number in given if tag == _USER and number not in (0, os.geteuid())]
-    groups = [
-        OWNING if tag == _OWNING_GROUP else number for tag, number in given if tag in (_OWNING_GROUP, _GROUP)
+    return [
+        ListEntry(tag == _USER, OWNING if tag == _OWNING_GROUP else number, rights & most)
+        for tag, rights, number in entries
+        if tag in (_USER, _OWNING_GROUP, _GROUP)
     ]
-    return users, groups
+
+
+def access_list(path: Path, right: int, *, of: str = "access") -> tuple[list[int], list[int]] | None:
+    """The users but us, and the groups, to which an access control list gives a right; None where there is none."""
+    if (entries := list_entries(path, of=of)) is None:
+        return None
+    given = [each for each in entries if each.rights & right]
+    users = [each.number for each in given if each.is_user and each.number not in (0, os.geteuid())]
+    return users, [each.number for each in given if not each.is_user]
 
 
 def _foreign(path: Path, what: str, owner: int) -> ConfigError:
