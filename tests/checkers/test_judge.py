@@ -11,6 +11,7 @@ from typing import ClassVar
 import pytest
 
 from tests.checkers.test_checkers import item
+from undo_hpc.checkers import JUDGE_VERSION
 from undo_hpc.checkers.judge import Judge, _question, _shown
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import JudgeConfig, RunConfig
@@ -75,7 +76,7 @@ class Undecided:
 def test_a_judge_is_asked_about_the_undecided_alone(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = override(RunConfig(), [
         "grading.judge.model=judge", f"grading.judge.openai.base_url={server}", "grading.checker=tests.checkers.test_judge:Undecided"])  # fmt: skip
-    assert checker_version(config).endswith(":Undecided, judge judge")
+    assert checker_version(config).endswith(f":Undecided, judge judge ({JUDGE_VERSION})")
     with checker_of(config) as checker:
         found = list(
             checker.grade_many(

@@ -71,6 +71,12 @@ def test_numbers_are_those_of_yaml_1_2(text: str, value: Any) -> None:
     assert found == value and type(found) is type(value)
 
 
+@pytest.mark.parametrize("text", ["0x" + "f" * 5000, "9" * 5000])
+def test_a_number_that_python_writes_nowhere_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ConfigError, match=r"a number of 5,00\d digits"):
+        load(tmp_path, f"seed: {text}")
+
+
 def test_a_leading_zero_of_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"--set seed=010: .*write 10"):
         load(tmp_path, "", "seed=010")

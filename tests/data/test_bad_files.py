@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
 import threading
 import time
@@ -166,6 +167,26 @@ def test_a_damaged_arrow_file_does_not_end_the_process(
     (tmp_path / name).write_bytes(content.replace(old, new))
     with pytest.raises(DataError, match="no readable Arrow file"):
         load(tmp_path / name)
+
+
+def test_a_parquet_file_with_a_flipped_byte_is_read_or_refused(tmp_path: Path) -> None:
+    """An index into its dictionary that leads out of it was an unexpected error, when its row was read."""
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {"problem": [f"p{k % 200}?" for k in range(400)], "answer": [str(k % 7) for k in range(400)]}
+    path, chance = tmp_path / "a.parquet", random.Random(3)
+    pyarrow.parquet.write_table(pyarrow.table(columns), path, compression="none")
+    sound, refused = path.read_bytes(), 0
+    for _ in range(200):
+        broken = bytearray(sound)
+        broken[chance.randrange(4, len(sound) - 8)] ^= 1 << chance.randrange(8)
+        path.write_bytes(broken)
+        try:
+            load(path)
+        except DataError:
+            refused += 1
+    assert 20 < refused < 200
 
 
 @pytest.mark.parametrize("kind", ["parquet", "arrow", "feather", "csv", "tsv"])

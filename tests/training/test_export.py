@@ -16,7 +16,7 @@ from tests.training.conftest import Trainings, metrics, weights
 from undo_hpc.config.schema import EngineConfig, ModelConfig, VllmEngineConfig
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.method.metrics import NOT_REACHED
-from undo_hpc.training.export import card
+from undo_hpc.training.export import _as_the_umask_says, card
 from undo_hpc.training.spec import TrainSpec
 
 
@@ -111,6 +111,16 @@ def test_the_card_tells_where_the_student_comes_from(trainings: Trainings) -> No
     assert (
         record["run_id"] == spec.run_id and record["steps"] == rows[-1]["step"] and record["tokens"] == tokens
     )
+
+
+def test_folders_of_a_student_can_be_entered(tmp_path: Path) -> None:
+    """Of several chat templates (Command R). Root enters a folder of mode 0644; a user's training ended in `Permission denied`."""
+    (tmp_path / "additional_chat_templates").mkdir(mode=0o755)
+    files = [tmp_path / "model.safetensors", tmp_path / "additional_chat_templates" / "tools.jinja"]
+    for file in files:
+        file.touch(0o600)
+    _as_the_umask_says(tmp_path, 0o640)
+    assert [file.stat().st_mode & 0o777 for file in [*files, files[1].parent]] == [0o640, 0o640, 0o755]
 
 
 def test_the_preflight_is_written_down(trainings: Trainings) -> None:

@@ -40,7 +40,12 @@ def _int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node)).replace("_", "")
     if _LEADING_ZERO.fullmatch(text):
         raise yaml.YAMLError(_zero(text))
+    if len(text) > _MOST_DIGITS:  # Python writes none of more than 4,300, in a message either
+        raise yaml.YAMLError(f"a number of {len(text):,} digits: quote it where it is a text")
     return int(text, 0)
+
+
+_MOST_DIGITS = 1000
 
 
 def _zero(text: str) -> str:

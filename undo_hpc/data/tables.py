@@ -106,10 +106,10 @@ def decoded(
         ArithmeticError,
         OSError,
         TypeError,
-        KeyError,
+        LookupError,
         ImportError,
         RuntimeError,
-    ) as error:  # invalid UTF-8, a date out of range, a broken image, sound without the package that decodes it
+    ) as error:  # invalid UTF-8, a date or an index out of range, a broken image, sound without the package that decodes it
         return BadRow(
             f"the row cannot be decoded: {(str(error) or type(error).__name__).splitlines()[0][:200]}"
         )

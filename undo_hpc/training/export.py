@@ -97,13 +97,16 @@ def _publish(
                 **summary,
             },
         )
-        usual = (temporary / "README.md").stat().st_mode & 0o777
-        for file in (
-            temporary.iterdir()
-        ):  # safetensors makes files that nobody else may read, whatever the umask says
-            file.chmod(usual)
+        _as_the_umask_says(temporary, (temporary / "README.md").stat().st_mode & 0o777)
         check_inherited("the training")
         publish_dir(temporary, out)
+
+
+def _as_the_umask_says(folder: Path, usual: int) -> None:
+    """Gives all files the usual mode: safetensors makes some that nobody else may read. Folders keep theirs (of chat templates)."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(usual)
 
 
 @contextmanager
