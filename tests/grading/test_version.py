@@ -11,7 +11,10 @@ from undo_hpc.grading import CHECKER_VERSION
 
 ROOT = Path(undo_hpc.__file__).parent
 # Where a verdict may change: raise the version, then put the new digest here. Where none can (a comment, a name): the digest alone.
-KNOWN = {"grading": (CHECKER_VERSION, "2.5", "77c762b2d0d3748e"), "checkers/judge.py": (JUDGE_VERSION, 2, "c24395ddf8d47e9e")}
+KNOWN = {
+    "grading": (CHECKER_VERSION, "2.5", "77c762b2d0d3748e"),
+    "checkers/judge.py": (JUDGE_VERSION, 2, "c24395ddf8d47e9e"),
+}
 
 
 def digest_of(name: str) -> str:

@@ -30,6 +30,21 @@ from undo_hpc.training import student
             "the one that attribute_map",
         ),
         ("config.json", '{"audio_model_id": null}', ""),
+        (
+            "config.json",
+            '{"_attn_implementation": "evil/kernel:f"}',
+            "names code on the Hub, 'evil/kernel:f'",
+        ),
+        (
+            "config.json",
+            '{"text_config": {"attn_implementation": {"": "flash|evil/kernel@main"}}}',
+            "names code on the Hub",
+        ),
+        (
+            "config.json",
+            '{"_attn_implementation": "sdpa", "attn_implementation": {"a": null, "b": "eager"}}',
+            "",
+        ),
         ("config.json", "[]", ""),
         ("tokenizer_config.json", '{"vocab": "/proc/self/environ"}', "sets vocab, by which a file outside"),
         (

@@ -74,6 +74,11 @@ def require_own_files(path: str, revision: str = "") -> None:
             f"{path}: is a part of another model, or helps one to guess: the one that {others[0]} in config.json names would be loaded",
             hint="name that model; this one may stand in engine.vllm.extra",
         )
+    if code := _code_of_the_hub(found):
+        raise DataError(
+            f"{path}: its config.json names code on the Hub, {code[:100]!r}, by which its attention would be computed",
+            hint="take that value out in a local copy; train.attention and engine.transformers.attn choose the attention",
+        )
     for name, keys in _ELSEWHERE.items():
         settings = json_object(found) if (found := _file_of(path, name, revision)) else {}
         if named := [key for key in settings if keys.fullmatch(key) and _names_a_file(key, settings[key])]:
@@ -82,6 +87,27 @@ def require_own_files(path: str, revision: str = "") -> None:
                 hint=f"ask who made the model; or remove {named[0]} in a local copy",
             )
     _require_no_file_of_ours(path, folder)
+
+
+def _code_of_the_hub(config: Path | None) -> str:
+    """A kernel that config.json names: transformers imports it where the package `kernels` is installed, offline without asking who made
+    it (transformers/integrations/hub_kernels.py). Empty where there is none."""
+    try:
+        waiting: list[Any] = [json_object(config)] if config else []
+    except DataError:  # told where it is read
+        return ""
+    while waiting:
+        at = waiting.pop()
+        if isinstance(at, list):
+            waiting += at
+        elif isinstance(at, dict):
+            waiting += at.values()
+            for key, value in at.items():
+                if str(key).endswith(("attn_implementation", "experts_implementation")):
+                    named = list(value.values()) if isinstance(value, dict) else [value]
+                    if code := next((each for each in named if isinstance(each, str) and "/" in each), ""):
+                        return code
+    return ""
 
 
 def _require_no_file_of_ours(path: str, folder: Path) -> None:
