@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,11 +13,11 @@ import pytest
 
 from tests.checkers.test_checkers import item
 from undo_hpc.checkers import JUDGE_VERSION
-from undo_hpc.checkers.judge import Judge, _question, _shown
+from undo_hpc.checkers.judge import Judge, _other, _question, _shown
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import JudgeConfig, RunConfig
 from undo_hpc.errors import ConfigError
-from undo_hpc.grading import GradeItem
+from undo_hpc.grading import GradeItem, grade
 from undo_hpc.method.metrics import count_attempts, sum_generation
 from undo_hpc.records import JUDGED, NOT_JUDGED, Attempt, Grade
 from undo_hpc.stages.checker import checker_of
@@ -110,6 +111,18 @@ def test_a_judge_that_does_what_an_answer_says_is_not_believed(server: str, text
     config = JudgeConfig.model_validate({"model": "judge", "openai": {"base_url": server}})
     [found] = Judge(Undecided(), config).grade_many([item(text, "7")])
     assert found.verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "gold", ["7", "x + 12", "\\frac{3}{4}", "B", "Paris", "\\sqrt{x}", "0.50", "(1, 2)", "-3"]
+)
+def test_the_other_truth_has_the_form_of_the_right_one(gold: str) -> None:
+    """Of a fixed form (`2(7) + 1`) an answer could say what to reply to it."""
+    other = _other(gold)
+    assert other != gold and other == _other(gold)
+    if re.search("[0-9]", gold) or gold == "B":
+        assert re.sub("[0-9]+", "#", other) == re.sub("[0-9]+", "#", gold) or gold == "B"
+        assert grade(f"\\boxed{{{gold}}}", other).verdict == "wrong"
 
 
 def test_the_judge_is_shown_the_answer_between_marks_and_asked_behind_it() -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.hub.server import HubServer, Repo
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data import load_problems
-from undo_hpc.errors import DataError
+from undo_hpc.errors import ConfigError, DataError
 
 ROWS = b'{"problem": "a?", "answer": 1}\n{"problem": "b?", "answer": 2}\n'
 READ = """
@@ -289,6 +289,25 @@ def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
     assert loaded.source["rows"] == 2
     with pytest.raises(DataError, match="split"):
         load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
+def test_another_users_link_in_a_shared_cache_brings_no_rows_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "train.jsonl").write_bytes(ROWS)
+    source = SourceConfig(hub=str(folder))
+    assert len(load_problems(source).problems) == 2
+    cached = next((tmp_path / "cache").rglob("*.arrow"))
+    cached.rename(tmp_path / "ours.arrow")
+    (tmp_path / "ours.arrow").chmod(0o600)
+    cached.symlink_to(tmp_path / "ours.arrow")
+    os.chown(cached, 54321, -1, follow_symlinks=False)
+    with pytest.raises(ConfigError, match="is a link of another user"):
+        load_problems(source)
 
 
 def test_a_folder_that_is_named_as_a_data_set_of_the_hub_is_not_read_for_it(

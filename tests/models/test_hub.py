@@ -9,7 +9,21 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from undo_hpc.errors import DataError
-from undo_hpc.models.hub import check_hub_model
+from undo_hpc.models.hub import check_hub_model, refuse_odd_etags
+
+
+@pytest.mark.parametrize("etag", ["../../../key", "a/b", ".hidden", "/etc/hostname", "x" * 300, "a\0"])
+def test_no_answer_of_the_hub_names_a_file_elsewhere(etag: str) -> None:
+    """huggingface_hub names files of its cache by ETags: a mirror had a key read into the student, and files written anywhere."""
+    from huggingface_hub import file_download
+
+    refuse_odd_etags()
+    refuse_odd_etags()
+    with pytest.raises(DataError, match="is no plain name"):
+        file_download._normalize_etag(f'"{etag}"')
+    known = ['"1"', 'W/"5d41402abc4b2a76b9719d911017c592"', '"' + "a" * 64 + '"', '"33a64df5-1f"', None]
+    assert [file_download._normalize_etag(each) for each in known] == [
+        "1", "5d41402abc4b2a76b9719d911017c592", "a" * 64, "33a64df5-1f", None]  # fmt: skip
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -41,6 +42,20 @@ def _question(gold: str, answer: str) -> str:
     return _QUESTION.format(gold=gold, answer=answer, mark=mark)
 
 
+def _other(gold: str) -> str:
+    """A truth of the same form that is another one, which an answer cannot tell from one that is meant: one of its numbers is larger."""
+    digest = hashlib.sha256(f"other {gold}".encode("utf-8", "surrogatepass")).digest()
+    numbers = list(re.finditer(r"[0-9]{1,30}", gold))
+    if not numbers:
+        return (
+            chr(ord("A") + (ord(gold) - ord("A") + 1) % 4)
+            if re.fullmatch("[A-D]", gold)
+            else f"{gold} + {2 + digest[0] % 40}"
+        )
+    at = numbers[digest[0] % len(numbers)]
+    return f"{gold[: at.start()]}{int(at[0]) + 1 + digest[1] % 9}{gold[at.end() :]}"
+
+
 class Judge:
     """A checker, and a model behind it for its undecided verdicts.
 
@@ -62,7 +77,7 @@ class Judge:
         shown = {k: (asked[k].gold, _shown(grades[k], asked[k])) for k in open_ones}
         said = self._yes_or_no(shown)
         # Asked again with a truth that it cannot be: who says yes to both says what the answer tells it to, not whether it is right.
-        control = {k: (f"2({gold}) + 1", answer) for k, (gold, answer) in shown.items() if said.get(k)}
+        control = {k: (_other(gold), answer) for k, (gold, answer) in shown.items() if said.get(k)}
         confirmed = self._yes_or_no(control)
         for number in control:
             if number not in confirmed:

@@ -25,9 +25,6 @@ def read_arrow(path: Path) -> Table:
     parquet = path.suffix.lower() in PARQUET
     try:
         table = _parquet(path) if parquet else _ipc(path)
-        table.validate(
-            full=True
-        )  # Arrow believes the offsets and indices of a file: damaged ones end the process
         found = ArrowTable(path.name, list(table.column_names), table)
     except (OSError, ValueError, NotImplementedError, pyarrow.ArrowException) as error:
         if path.stat().st_size == 0:
@@ -78,4 +75,6 @@ def _ipc(path: Path) -> Any:
                 "Feather version 1, which current libraries no longer read; write it as version 2 or as parquet"
             )
         opened = pyarrow.ipc.open_file(stream) if head == b"ARROW1" else pyarrow.ipc.open_stream(stream)
-        return opened.read_all()
+        table = opened.read_all()
+        table.validate(full=True)  # Arrow believes the offsets of a file: damaged ones end the process
+        return table

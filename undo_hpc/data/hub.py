@@ -12,7 +12,7 @@ from typing import Any
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError, UndoError
-from undo_hpc.models.hub import unreachable
+from undo_hpc.models.hub import refuse_odd_etags, unreachable
 from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
 
@@ -64,6 +64,7 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
             hint="start from another folder; or name that one in `path` in place of `hub`",
         )
     split = source.split
+    refuse_odd_etags()
     try:
         with _own_files_only(source.hub):
             data = datasets.load_dataset(
@@ -73,6 +74,8 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
         raise
     except Exception as error:  # whatever `datasets` meets in the files of others, the user learns the cause
         raise _explained(error, source) from error
+    for file in data.cache_files:  # in a cache that others share one may be a link of theirs by now
+        require_not_lent(Path(file["filename"]))
     data.info.features = _as_stored(data.features)
     require_different(data.column_names, source.hub)
     places = [*(data.info.download_checksums or {}), *(file["filename"] for file in data.cache_files)]

@@ -12,6 +12,7 @@ from undo_hpc.control.checks.finding import Finding
 from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
+from undo_hpc.models.hub import refuse_odd_etags
 from undo_hpc.models.resolve import loaded_models
 from undo_hpc.system.data_files import expanded
 
@@ -114,8 +115,8 @@ def prefetch(config: RunConfig) -> Iterator[Finding]:
     Errors become findings: what could not be fetched, and why.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
+    refuse_odd_etags()
     for model, revision in hub_models(config).items():
         log.info("fetching %s", model)
         try:
@@ -124,7 +125,14 @@ def prefetch(config: RunConfig) -> Iterator[Finding]:
                 revision=revision or None,
                 ignore_patterns=["*.gguf", "*.onnx", "original/*", "*.msgpack", "*.h5"],
             )
-        except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
+        except (
+            UndoError,
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # of a mirror's error page, too
             yield Finding(
                 "error",
                 "prefetch",

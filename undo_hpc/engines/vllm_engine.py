@@ -24,7 +24,7 @@ from undo_hpc.engines.vllm_nodes import meet
 from undo_hpc.engines.vllm_processes import VllmProcesses
 from undo_hpc.engines.vllm_scoring import add_score_request, scores_of
 from undo_hpc.engines.vllm_settings import llm_arguments, prepare_environment
-from undo_hpc.errors import ConfigError, EngineError
+from undo_hpc.errors import ConfigError, EngineError, UndoError
 from undo_hpc.models.own_files import own_files
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,11 @@ class VllmEngine:
         try:
             with own_files(self._chat.path, self._chat.config.revision), self._processes.starting():
                 llm = self._llm_class(**meet(self._arguments))
-        except (ValueError, RuntimeError, OSError, AssertionError, TypeError) as error:
+        except UndoError:
+            raise
+        except (
+            Exception
+        ) as error:  # settings of a model that ask for a package, or are odd, end in errors of all kinds
             raise EngineError(
                 f"vLLM cannot start with {self._chat.config.model}: {error}",
                 hint=_MEMORY_HINT if _is_memory(str(error)) else loading_hint(self._chat.path),

@@ -2,7 +2,33 @@
 
 from __future__ import annotations
 
+import re
+
 from undo_hpc.errors import DataError
+
+_ETAG = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.+=-]{0,199}")
+
+
+def refuse_odd_etags() -> None:
+    """From here on huggingface_hub takes no ETag that is no plain name: it names files of its cache by them, so that a server (a mirror that
+    HF_ENDPOINT names) could have files of ours read, and others written, elsewhere. Before whatever downloads."""
+    from huggingface_hub import file_download
+
+    normal = file_download._normalize_etag
+    if getattr(normal, "asks", False):
+        return
+
+    def plain(etag: str | None) -> str | None:
+        found = normal(etag)
+        if found and not _ETAG.fullmatch(found):
+            raise DataError(
+                f"the Hub's answer names a file {found[:100]!r} (ETag), which is no plain name",
+                hint="is the server that HF_ENDPOINT names to be trusted?",
+            )
+        return found
+
+    plain.asks = True  # type: ignore[attr-defined]
+    file_download._normalize_etag = plain
 
 
 def check_hub_model(name: str, revision: str = "") -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import DataError
+from undo_hpc.models.hub import refuse_odd_etags
 from undo_hpc.system.data_files import json_object
 from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
 
@@ -34,6 +35,8 @@ _SAID = {"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_
 def own_files(path: str, revision: str = "") -> Iterator[None]:
     """For the loading of a model: `require_own_files` before and behind it (what lies in the Hub's cache is what was loaded then), and nothing
     that another user put there in between. Raises DataError, ConfigError, StorageError."""
+    if not Path(path).is_dir():
+        refuse_odd_etags()
     with undisturbed(_all_files(_folder_of(path, revision))):
         require_own_files(path, revision)
         yield
@@ -42,7 +45,12 @@ def own_files(path: str, revision: str = "") -> Iterator[None]:
 
 def _all_files(folder: Path) -> list[Path]:
     # of folders in it transformers reads one, additional_chat_templates, and those that an index of weights names
-    return [each for each in (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*"))) if each.exists()]
+    # (what cannot be looked at cannot be read either)
+    return [
+        each
+        for each in (*sorted(folder.glob("*")), *sorted(folder.glob("[!.]*/*")))
+        if os.access(each, os.F_OK)
+    ]
 
 
 def require_own_files(path: str, revision: str = "") -> None:
@@ -169,6 +177,9 @@ def _file_of(path: str, name: str, revision: str) -> Path | None:
     if Path(path).is_dir():
         return file if (file := Path(path) / name).is_file() else None
     from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    found = try_to_load_from_cache(path, name, revision=revision or None)
-    return Path(found) if isinstance(found, str) else None
+    with contextlib.suppress(HFValidationError):  # no id: whoever loads it says that there is no such folder
+        if isinstance(found := try_to_load_from_cache(path, name, revision=revision or None), str):
+            return Path(found)
+    return None

@@ -121,7 +121,7 @@ def check_hub_data(source: SourceConfig) -> None:
         RevisionNotFoundError,
     )
 
-    if _is_cached(source.hub):
+    if _is_cached(source.hub) or Path(source.hub).is_absolute():  # a folder is read as it is
         return
     try:
         HfApi().dataset_info(source.hub, revision=source.revision or None, timeout=20)
