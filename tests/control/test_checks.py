@@ -14,7 +14,7 @@ from undo_hpc.cli import main
 from undo_hpc.config.load import load_config, override, preset_names
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.control.checks import CHECKS, NotChecked, Notice, Subject, find_problems, require, when_for
-from undo_hpc.control.checks.place import check_iterations
+from undo_hpc.control.checks.place import check_iterations, check_run_dir
 from undo_hpc.control.checks.settings import check_cluster, check_packages
 from undo_hpc.errors import ConfigError, DataError
 from undo_hpc.pipeline.run import open_run
@@ -263,3 +263,16 @@ def test_fewer_iterations_than_are_done_are_refused(finished: Path) -> None:
     check_iterations(config, finished)
     with pytest.raises(ConfigError, match="iterations is 2, and 3 iterations of this run are done"):
         check_iterations(override(config, ["iterations=2"]), finished)
+
+
+def test_a_group_that_can_write_in_a_folder_of_plug_ins_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It runs as whoever starts the run, as what lies in the run's own folder does."""
+    monkeypatch.setattr("undo_hpc.system.ownership._is_private", lambda group: False)
+    run, plugins = tmp_path / "run", tmp_path / "plugins"
+    run.mkdir(mode=0o755)
+    plugins.mkdir()
+    plugins.chmod(0o775)
+    [said] = check_run_dir(override(RunConfig(), [f"plugins=['{plugins}']"]), run)
+    assert f"can write in {plugins}" in said

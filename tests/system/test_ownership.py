@@ -157,6 +157,9 @@ def test_a_list_that_new_folders_inherit_is_told_before_the_run_is_made(
     [said] = ownership.others_who_write(tmp_path / "run")
     (tmp_path / "run").mkdir()
     assert f"members of group {NOBODY} " in said and ownership.others_who_write(tmp_path / "run") == [said]
+    # chmod -R g-w takes their right to the folder, and leaves what its new files inherit
+    (tmp_path / "run").chmod(0o755)
+    assert ownership.others_who_write(tmp_path / "run") == [said] and ownership.others_write(tmp_path / "run")
 
 
 def test_a_place_where_everybody_can_put_another_run(tmp_path: Path, umask: object) -> None:

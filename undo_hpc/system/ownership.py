@@ -92,13 +92,20 @@ def others_write(folder: Path) -> bool:
     """Whether others than its owner can write in a folder: everybody, a group, or a user of its access control list; not those who are
     trusted, and not the group of this user alone. Raises OSError."""
     state = folder.stat()
-    users, groups = access_list(folder, WRITE) or ([], [OWNING] if state.st_mode & stat.S_IWGRP else [])
+    users, groups = _who_writes(folder, state)
     numbers = [state.st_gid if each == OWNING else each for each in groups]
     return not is_trusted(EVERYBODY) and (
         bool(state.st_mode & stat.S_IWOTH)
         or not all(is_trusted(user_name(each)) for each in users)
         or not all(_is_private(each) or is_trusted(f"@{_group(each)}") for each in numbers)
     )
+
+
+def _who_writes(folder: Path, state: os.stat_result) -> tuple[list[int], list[int]]:
+    """The users and groups that can write in a folder, or in what is made there: by its own access list, and by the one that new files inherit."""
+    users, groups = access_list(folder, WRITE) or ([], [OWNING] if state.st_mode & stat.S_IWGRP else [])
+    later = access_list(folder, WRITE, of="default") or ([], [])
+    return users + later[0], groups + later[1]
 
 
 def leave_folder_for_everybody(ours: Path) -> None:
@@ -232,19 +239,21 @@ def others_who_write(folder: Path) -> list[str]:
             f"every user of this machine can rename {folder}, and put another in its place: {above} has no sticky bit"
         )
     if folder.is_dir():
-        group, writes = folder.stat().st_gid, bool(folder.stat().st_mode & stat.S_IWGRP)
+        group, writes = folder.stat().st_gid, False
     else:  # as it will be made
         group = state.st_gid if state.st_mode & stat.S_ISGID else os.getegid()
         writes = not _umask() & stat.S_IWGRP
-    listed = access_list(folder, WRITE) if folder.is_dir() else access_list(above, WRITE, of="default")
-    users, groups = listed or ([], [OWNING] if writes else [])
+    if folder.is_dir():
+        users, groups = _who_writes(folder, folder.stat())
+    else:
+        users, groups = access_list(above, WRITE, of="default") or ([], [OWNING] if writes else [])
     for number in dict.fromkeys(group if each == OWNING else each for each in groups):
         if not _is_private(number) and not is_trusted(f"@{_group(number)}"):
             found.append(
                 f"the members of group {_group(number)} can write in {folder}: what they change there runs as you, and is believed. "
-                f"Is it meant so, export {TRUST}=@{_group(number)}; else chmod -R g-w {folder} (and umask 022)"
+                f"Is it meant so, export {TRUST}=@{_group(number)}; else chmod -R g-w {folder} (and umask 022; where it has access lists: setfacl -R -b -k)"
             )
-    for name in map(user_name, users):
+    for name in dict.fromkeys(map(user_name, users)):
         if not is_trusted(name):
             found.append(
                 f"an access control list lets the user {name} write in {folder}: what they change there runs as you, and is believed. "

@@ -33,7 +33,8 @@ def check_run_dir(config: RunConfig, run_dir: Path) -> list[str]:
     else:
         require_free(layout)
         _require_place(run_dir)
-    return others_who_write(layout.root)
+    places = (layout.root, *map(Path, config.plugins))
+    return [sentence for place in places for sentence in others_who_write(place)]
 
 
 def _require_place(run_dir: Path) -> None:
