@@ -54,18 +54,21 @@ def undisturbed(files: Iterable[Path]) -> Iterator[None]:
 def _standing(files: Iterable[Path]) -> Standing:
     """What lies on the way to files where another user can put something else: device and number, its time of change and its folder's."""
     found: Standing = {}
+    folders: dict[Path, tuple[os.stat_result, bool]] = {}  # thousands of files lie in one
     for at in dict.fromkeys(at for file in files for at in steps_to(file)):
         with contextlib.suppress(FileNotFoundError):
             state = at.lstat()
-            if _can_be_swapped(at, state.st_uid):
-                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, at.parent.stat().st_ctime_ns
+            if at.parent not in folders:
+                folders[at.parent] = at.parent.stat(), others_own(at.parent)
+            above, others = folders[at.parent]
+            if _can_be_swapped(at, state.st_uid, above, others):
+                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, above.st_ctime_ns
     return found
 
 
-def _can_be_swapped(at: Path, owner: int) -> bool:
-    above = at.parent.stat()
+def _can_be_swapped(at: Path, owner: int, above: os.stat_result, others: bool) -> bool:
     if not above.st_mode & stat.S_IWOTH:
-        return others_own(at.parent)
+        return others
     # with a sticky bit who may rename what lies there is its owner, and the folder's
     sticky = above.st_mode & stat.S_ISVTX and is_ours(above.st_uid, at.parent)
     return not (sticky and is_ours(owner, at.parent))
