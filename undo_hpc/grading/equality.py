@@ -287,6 +287,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         said = identical(p.right, right)
     if not symbols((p.right, q.right)):
         return said
+    lefts = tuple(r.left for r in (p, q) if not symbols(r.left) & symbols(r.right))
+    argument = "\0" if ("sym", "y") in lefts and "apply" in kinds(lefts) else argument  # f(x) = c and y = C
     return some((said, equations(p, q), agree and families.constants_renamed(p.right, right, argument)))
 
 
@@ -313,9 +315,8 @@ def solutions_bare(a: typed.Solutions, b: Value) -> Said:
     if all(isinstance(item, typed.Items) for item in b.items):
         return in_any_order(found, distinct(b.items))
     roots = typed.stem(a) in ("x", "y", "z", "t")  # in any order
-    if len(found) > 1 or not (roots or is_list(b)):
-        return False
-    return (in_any_order if roots else in_order)(a.rows[0], b.items)
+    order = in_any_order if roots else in_order
+    return order(a.rows[0], b.items) if len(found) < 2 and (roots or is_list(b)) else False
 
 
 def family_other(a: typed.Family, b: Value) -> Said:

@@ -87,17 +87,18 @@ def as_family(value: Value, like: typed.Family) -> typed.Family | None:
     told = any(domain.endswith("..") for _, domain in like.domains)  # `k >= 0` does not go without saying
     label, items = (not told and members(value)) or ("", ())
     wanted = [name for name, _ in like.domains]
-    names = sorted(symbols(items) - {label} - (symbols(like.items) - {*wanted}))
+    left = getattr(getattr(value, "relation", None), "left", ())  # f(a) = a is no constant
+    names = sorted(symbols(items) - {label} - symbols(left) - (symbols(like.items) - {*wanted}))
     names = wanted if set(wanted) <= set(names) else names
     domains = tuple((name, domain) for name, (_, domain) in zip(names, like.domains, strict=False))
     single = [item[0] for item in items if len(item) == 1]  # one parameter has any name, a letter alone none
     function, own = label.endswith("()"), set(names) <= {*wanted}
-    constants = (
-        _CONSTANTS if label and like.label else frozenset()
-    )  # f(x) = c and y = Cx, the domain left out
+    constants = _CONSTANTS if label and like.label else frozenset()  # f(x) = c and y = Cx
+    numbers = not {domain for _, domain in like.domains} <= _LEAST.keys()
+    valued = all(n.endswith("()") or (n == "y" and numbers) for n in (label, like.label))
     free = own or not single or function or (len(names) == 1 and names[0] in _PARAMETERS | constants)
-    free = free and (own or {n[1] for n in single if n[0] == "sym"} <= (constants if function else set()))
-    fitting = items and len(names) == len(wanted) and free and function <= like.label.endswith("()")
+    free = free and (own or {n[1] for n in single if n[0] == "sym"} <= (constants if valued else set()))
+    fitting = items and len(names) == len(wanted) and free and function <= valued
     return typed.Family(items, domains, label) if fitting else None
 
 
@@ -131,9 +132,7 @@ def constants_renamed(a: Node, b: Node, argument: str = "") -> bool:
     alone = argument and symbols(a) & symbols(b) <= {argument}
     letters = _ARBITRARY | frozenset("abdmpq" if alone else "")
     arbitrary = all(name[0] in letters and name[1:2] in ("", "_") for name in (*only_a, *only_b))
-    shared = (
-        argument or symbols(a) & symbols(b) or {*only_a, *only_b} == {"C", "c"}
-    )  # a constant alone says nothing
-    if not (arbitrary and shared and 0 < len(only_a) == len(only_b) < 4):
+    shared = argument or symbols(a) & symbols(b) or {*only_a, *only_b} == {"C", "c"}  # alone it says nothing
+    if not (arbitrary and shared and argument not in only_a + only_b and 0 < len(only_a) == len(only_b) < 4):
         return False
     return any(identical(a, renamed) for renamed in _renamings(b, only_b, only_a))

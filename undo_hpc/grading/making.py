@@ -125,8 +125,9 @@ def as_formula(value: Value) -> Node | None:
     if len(nodes) == len(value.items) and value.brackets == "{}":
         return ("any", *(("rel", ("=",), (regions.VARIABLE, node)) for node in nodes))
     if len(nodes) == len(value.items) == 2 and value.brackets:
-        low, high = (regions.real(node, {}) for node in nodes)
-        ordered = None in (low, high) or low < high or (low == high and value.brackets == "[]")
+        order = ("le" if value.brackets == "[]" else "<",)
+        endless = None in map(regions.real, nodes, ({}, {}))
+        ordered = endless or regions.holds(("rel", order, tuple(nodes)), {})
         return regions.between(nodes[0], nodes[1], value.brackets) if ordered else None
     return None
 
