@@ -86,6 +86,7 @@ HUBS = [
     (r"0\le n\le 7, n\in\mathbb{Z}", ("[0,7]", r"\{0,1,2,3,4,5,6,7\}", r"\{0,1,2,3,4,5,6\}")),
     (r"x \sin x<10^6", (r"\mathbb{R}", "x<10^6")),
     (r"f(a)=a", ("f(x)=x", r"f(x)=c, c\in\mathbb{R}", "f(x)=k")),
+    (r"e^x \ge 10^{-30}", (r"\mathbb{R}", r"x \ge -30\ln 10")),
     (r"x \ge 2+\infty", ("(2,1)", r"\emptyset", "(5,3)")),
     (r"x \equiv 3 \pmod 5", ("g(x) = 5x-2", r"n = 5k+3, k \in \mathbb{Z}")),
 ]  # fmt: skip

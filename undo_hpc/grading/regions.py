@@ -77,7 +77,7 @@ def _terms(node: Node) -> list[Node]:
 def _ordered(operator: str, a: list[Any], b: list[Any], alone: bool) -> bool:
     """Whether two sums are in this order: exactly, or but for what rounding leaves of numbers of the size of their terms."""
     gap = sum([*a, *(-value for value in b)])
-    size = 0 if isinstance(gap, Fraction) else sum(map(abs, a + b)) + (not alone)
+    size = 0 if isinstance(gap, Fraction) else sum(map(abs, a + b)) + (not (alone or (sum(a) and sum(b))))
     same = abs(gap) <= size * context().mpf(10) ** -22 if size else not gap
     return {"=": same, "ne": not same, "<": gap < 0 and not same, "le": gap < 0 or same}.get(operator, False)
 
