@@ -122,7 +122,7 @@ def _same_as_before(ctx: StageContext, rows: Iterator[bytes]) -> Iterator[bytes]
     for row in rows:
         digest.update(row)
         yield row
-    if later is not None and later.inputs["feedback"] != digest.hexdigest():
+    if later is not None and later.inputs.get("feedback") not in (None, digest.hexdigest()):
         raise EvidenceError(
             f"iteration {number} would have other feedback now than iteration {number + 1} was made from",
             hint=f"put back what was changed in {ctx.at.root}; or {how_to_make_again(ctx.run, number + 1)}",
