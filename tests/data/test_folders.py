@@ -313,3 +313,23 @@ def test_any_folder_is_read_or_refused(files: dict[str, bytes], split: str, conf
     assert read | ignored(loaded).keys() == {name for name in files if name != "README.md"}, (
         "each file is read or listed"
     )
+
+
+def test_a_link_in_a_folder_of_data_that_leads_out_of_it_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be the user's own, or one of an archive: rows of a private file were taught without a word."""
+    row = '{"problem": "1 + 1?", "answer": "2"}\n'
+    folder, other = tmp_path / "data", tmp_path / "private" / "exam.jsonl"
+    folder.mkdir()
+    other.parent.mkdir()
+    other.write_text(row.replace("1 +", "2 +"))
+    (folder / "train-0.jsonl").write_text(row)
+    (folder / "train-1.jsonl").symlink_to(other)
+    for path in (folder, folder / "train-*.jsonl"):
+        caplog.clear()
+        assert len(load_problems(SourceConfig(path=str(path))).problems) == 2
+        assert f"train-1.jsonl is a link to a file outside of the data, {other}" in caplog.text
+    caplog.clear()
+    load_problems(SourceConfig(path=str(folder / "train-1.jsonl")))
+    assert not caplog.text, "it was named by itself"

@@ -167,3 +167,55 @@ def test_a_link_that_another_user_puts_there_while_a_model_is_loaded_is_seen(
     assert resolve_model(str(model))
     with pytest.raises(ConfigError, match=r"generation_config\.json is a link of another user"):
         load_tokenizer(str(model), ModelConfig(model=str(model)))
+
+
+def _link(at: Path, end: Path) -> None:
+    end.parent.mkdir(parents=True, exist_ok=True)
+    if not end.exists():
+        end.write_bytes((at if at.exists() else Path(__file__)).read_bytes())
+    at.unlink(missing_ok=True)
+    at.symlink_to(end)
+
+
+def test_links_that_people_and_tools_lay_are_no_reason_to_refuse_a_model(tmp_path: Path) -> None:
+    """Of older versions of the Hub's library, of a cache on a larger disk, of DVC's shared cache, of git-annex in a submodule."""
+    blob = tmp_path / "hub/models--o--m/blobs" / ("a" * 64)
+    _link(complete(tmp_path / "local_dir") / "model.safetensors", blob)
+    _link(
+        complete(tmp_path / "dvc/model") / "model.safetensors", tmp_path / "shared/files/md5/ab" / ("c" * 30)
+    )
+    snapshot = complete(tmp_path / "hub/models--o--n/snapshots/revision")
+    (tmp_path / "big").mkdir()
+    (snapshot.parents[1] / "blobs").symlink_to(tmp_path / "big")
+    _link(snapshot / "model.safetensors", snapshot.parents[1] / "blobs/1")
+    annexed = complete(tmp_path / "above/sub/model")
+    (tmp_path / "above/.git/modules/sub").mkdir(parents=True)
+    (tmp_path / "above/sub/.git").symlink_to("../.git/modules/sub")
+    _link(annexed / "model.safetensors", tmp_path / "above/sub/.git/annex/objects/x/key")
+    other = complete(tmp_path / "other")
+    _link(other / "README.md", tmp_path / "texts/licence")
+    (other / "checkpoint-last").symlink_to(tmp_path / "local_dir")
+    for model in (tmp_path / "local_dir", tmp_path / "dvc/model", snapshot, annexed, other):
+        require_own_files(str(model))
+
+
+def test_weights_in_a_folder_that_an_index_names_are_looked_at(tmp_path: Path) -> None:
+    model, private = complete(tmp_path / "m"), complete(tmp_path / "private")
+    (model / "sub").symlink_to(private)
+    require_own_files(str(model))
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "sub/model.safetensors"}}')
+    with pytest.raises(ConfigError, match="is a link to a file outside of the model"):
+        require_own_files(str(model))
+
+
+def test_paths_that_tools_leave_in_settings_are_no_reason_to_refuse_a_model(tmp_path: Path) -> None:
+    """They are still there on the machine where the model was made."""
+    model, base = complete(tmp_path / "m"), complete(tmp_path / "base")
+    config = json.loads((model / "config.json").read_text())
+    quantized = {"quant_method": "gptq", "model_name_or_path": str(base), "tokenizer": str(base)}
+    (model / "config.json").write_text(
+        json.dumps(config | {"quantization_config": quantized, "base_model": str(base)})
+    )
+    (model / "training_config.json").write_text(json.dumps({"data": str(base / "config.json")}))
+    (model / "tokenizer_config.json").write_text(json.dumps({"vocab_file": str(base / "config.json")}))
+    require_own_files(str(model))

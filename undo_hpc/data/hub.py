@@ -14,7 +14,7 @@ from undo_hpc.data.tables import BadRow, decoded, require_different, short_decim
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models.hub import refuse_odd_etags, unreachable
 from undo_hpc.system.credentials import hub_token, redacted
-from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
+from undo_hpc.system.lent import require_not_lent, undisturbed
 
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
 # The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
@@ -123,7 +123,6 @@ def _own_files_only(hub: str) -> Iterator[None]:
         found = find(pattern, base_path, *others, **named)
         for file in found if Path(hub).is_absolute() else ():
             require_not_lent(Path(file))
-            require_no_stray_link(Path(file), Path(hub if file.startswith(hub) else here), "the data")
         return found
 
     data_files.resolve_pattern = of_its_own

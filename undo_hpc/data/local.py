@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -16,8 +17,9 @@ from undo_hpc.data.tables import EmptyFileError, ListTable, Table
 from undo_hpc.errors import DataError
 from undo_hpc.storage.atomic import sha256_file
 from undo_hpc.system.data_files import expanded
-from undo_hpc.system.lent import require_no_stray_link, undisturbed
+from undo_hpc.system.lent import stray_link, undisturbed
 
+log = logging.getLogger(__name__)
 Ignored = dict[Path, str]
 
 
@@ -35,7 +37,8 @@ def open_local(source: SourceConfig, base_dir: Path | None) -> tuple[list[Table]
     )
     meant = [file for files in choices for file in files if file.exists()]
     for file in meant if path not in meant else ():  # not for one that is named by itself
-        require_no_stray_link(file, path if path.is_dir() else file.parent, "the data")
+        if found := stray_link(file, path if path.is_dir() else file.parent):  # yours, or one of a clone
+            log.warning("%s is a link to a file outside of the data, %s: its rows are read", *found)
     with undisturbed(meant):
         tables, ignored = _read_first(choices, source)
         digests = {file: sha256_file(file) for file in tables}

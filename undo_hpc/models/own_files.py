@@ -27,8 +27,15 @@ _OTHER_MODELS = (
     "transformers_weights",
 )
 # Whatever reads them by whatever key, in what version: no value in these is a file of ours. Where the model was once is said of it, and not read.
-_SETTINGS = ("*config.json", "*.index.json", "special_tokens_map.json", "params.json")
-_SAID = {"_name_or_path", "name_or_path", "special_tokens_map_file", "tokenizer_file"}
+_SETTINGS = (
+    "config.json", "generation_config.json", "tokenizer_config.json", "*processor_config.json", "quant*_config.json", "params.json",
+    "special_tokens_map.json", "*.index.json",
+)  # fmt: skip
+_SAID = {
+    "_name_or_path", "name_or_path", "model_name_or_path", "base_model", "base_model_name_or_path", "tokenizer", "tokenizer_file",
+    "special_tokens_map_file", "vocab_file",
+}  # fmt: skip
+_LOADED = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".safetensors", ".bin")
 
 
 @contextlib.contextmanager
@@ -37,7 +44,8 @@ def own_files(path: str, revision: str = "") -> Iterator[None]:
     that another user put there in between. Raises DataError, ConfigError, StorageError."""
     if not Path(path).is_dir():
         refuse_odd_etags()
-    with undisturbed(_all_files(_folder_of(path, revision))):
+    # In the Hub's cache files come and go as they are fetched.
+    with undisturbed(_all_files(Path(path)) if Path(path).is_dir() else ()):
         require_own_files(path, revision)
         yield
         require_own_files(path, revision)
@@ -65,7 +73,8 @@ def require_own_files(path: str, revision: str = "") -> None:
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
-        require_no_stray_link(file, folder)
+        if _is_loaded(file, folder):
+            require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
             f"{path}: is a LoRA adapter, not a model, or holds one: transformers loads the base that adapter_config.json names, and no "
@@ -95,6 +104,29 @@ def require_own_files(path: str, revision: str = "") -> None:
                 hint=f"ask who made the model; or remove {named[0]} in a local copy",
             )
     _require_no_file_of_ours(path, folder)
+
+
+def _is_loaded(file: Path, folder: Path) -> bool:
+    """Whether a library reads it: settings, templates and weights, not a README.md, or another checkpoint that a link leads to."""
+    name = file.relative_to(folder)
+    return (
+        file.is_file()
+        and file.suffix in _LOADED
+        and (
+            len(name.parts) == 1
+            or name.parts[0] == "additional_chat_templates"
+            or str(name) in _indexed(folder)
+        )
+    )
+
+
+def _indexed(folder: Path) -> set[str]:
+    """The files that indices of weights name."""
+    found = set[str]()
+    for index in folder.glob("*.index.json"):
+        with contextlib.suppress(DataError, AttributeError):  # told where it is read
+            found |= set(map(str, json_object(index).get("weight_map", {}).values()))
+    return found
 
 
 def _code_of_the_hub(config: Path | None) -> str:

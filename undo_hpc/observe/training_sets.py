@@ -89,7 +89,10 @@ def export(run: Run, name: str, iteration: int | None = None, out: Path | None =
 def _require_free(folder: Path, *, is_ours: bool) -> None:
     known = {ROWS, MESSAGES, "axolotl.yaml", "dataset_info.json", _MARK} if is_ours else set[str]()
     if folder.exists() and (not folder.is_dir() or any(path.name not in known for path in folder.iterdir())):
-        raise ConfigError(f"{folder} holds other files", hint="name a folder that is new or empty (--out)")
+        raise ConfigError(
+            f"{folder} holds other files, or an export from before 0.2 (without {_MARK})",
+            hint=f"name a folder that is new or empty (--out); or, where an export is to be replaced: touch {folder / _MARK}",
+        )
 
 
 class _Prompts:

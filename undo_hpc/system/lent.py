@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
@@ -21,21 +22,23 @@ from undo_hpc.system.ownership import (
     is_ours,
     is_trusted,
     list_entries,
-    others_own,
     steps_to,
     user_name,
 )
 
 _STORES = (".git/annex/objects", ".dvc/cache")  # of a repository, in which a folder's files are links
+# Of caches elsewhere, the Hub's and DVC's: a name that is a digest leads to no file that somebody would know.
+_DIGEST = re.compile(r"/(?:models|datasets)--[^/]+/blobs/[0-9a-f]{40,64}$|/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _TICK_S = 0.02  # in which the times of a file system move on
 Standing = dict[Path, tuple[int, int, int, int]]
 
 
 @contextlib.contextmanager
 def undisturbed(files: Iterable[Path]) -> Iterator[None]:
-    """For looks at files and the reading of them. Another user who can write in a folder on the way can put a link in place of what lies
-    there between a look and the reading, and take it away before the next look; but not without a mark in its time of change. Nothing
-    where there is no such folder. Raises StorageError, behind the reading or where they never stand still; OSError."""
+    """For looks at files and the reading of them. Another user who owns a folder on the way can put a link in place of what lies there
+    between a look and the reading, and take it away before the next look; but not without a mark in its time of change. Nothing where
+    there is no such folder (a group's own folders are busy with its work, and it is trusted with more: docs/security.md). Raises
+    StorageError, behind the reading or where they never stand still; OSError."""
     files = list(files)
     for _ in range(20):
         before = _standing(files)
@@ -54,24 +57,26 @@ def undisturbed(files: Iterable[Path]) -> Iterator[None]:
 def _standing(files: Iterable[Path]) -> Standing:
     """What lies on the way to files where another user can put something else: device and number, its time of change and its folder's."""
     found: Standing = {}
-    folders: dict[Path, tuple[os.stat_result, bool]] = {}  # thousands of files lie in one
+    folders: dict[
+        Path, tuple[os.stat_result, bool]
+    ] = {}  # thousands of files lie in one: whose it is is asked once
     for at in dict.fromkeys(at for file in files for at in steps_to(file)):
         with contextlib.suppress(FileNotFoundError):
             state = at.lstat()
             if at.parent not in folders:
-                folders[at.parent] = at.parent.stat(), others_own(at.parent)
-            above, others = folders[at.parent]
-            if _can_be_swapped(at, state.st_uid, above, others):
+                above = at.parent.stat()
+                folders[at.parent] = above, not is_ours(above.st_uid, at.parent)
+            above, theirs = folders[at.parent]
+            if theirs or _can_be_swapped(at, state.st_uid, above):
                 found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, above.st_ctime_ns
     return found
 
 
-def _can_be_swapped(at: Path, owner: int, above: os.stat_result, others: bool) -> bool:
-    if not above.st_mode & stat.S_IWOTH:
-        return others
-    # with a sticky bit who may rename what lies there is its owner, and the folder's
-    sticky = above.st_mode & stat.S_ISVTX and is_ours(above.st_uid, at.parent)
-    return not (sticky and is_ours(owner, at.parent))
+def _can_be_swapped(at: Path, owner: int, above: os.stat_result) -> bool:
+    """In a folder of ours: one for everybody where all may rename, or where it is theirs."""
+    if not above.st_mode & stat.S_IWOTH or is_trusted(EVERYBODY):
+        return False
+    return not above.st_mode & stat.S_ISVTX or not is_ours(owner, at.parent)
 
 
 def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
@@ -111,23 +116,33 @@ def require_not_lent(path: Path) -> None:
 
 
 def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> None:
-    """Refuses a link in a folder of a model, of prompts or of data that leads out of it to a file of another name. In a folder that was
-    cloned or unpacked it is ours, whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the
-    student, and private weights in it. Those that people lay lead to another model's file of that name, those of the Hub's cache, of
-    git-annex and DVC to their stores. Raises ConfigError, OSError."""
+    """Refuses a link in a folder of a model, or of prompts, that leads out of it to a file of another name. In a folder that was cloned or
+    unpacked it is ours, whoever chose its end: `generation_config.json -> ../../.docker/config.json` would stand beside the student, and
+    private weights in it. Raises ConfigError, OSError."""
+    if found := stray_link(file, folder):
+        link, end = found
+        raise ConfigError(
+            f"{link} is a link to a file outside of {what}, {end}, which would stand in what comes of it",
+            hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
+        )
+
+
+def stray_link(file: Path, folder: Path) -> tuple[Path, Path] | None:
+    """A link in a folder that leads out of it to a file of another name, and its end. Links that people lay lead to another folder's file of
+    that name, those of the Hub's cache, of git-annex and DVC to their stores: these are none. Raises OSError."""
     top = folder.resolve()
+    stores = [above / blobs for above in (top, *top.parents) for blobs in _STORES]
     for link in _links_to(top / file.relative_to(folder)):
         end = link.parent / link.readlink()
         end = end.parent.resolve() / end.name
-        blob = end.parent in [above / "blobs" for above in link.parents[2:4]]
-        stored = any(end.is_relative_to(above / store) for above in (top, *top.parents) for store in _STORES)
+        caches = [above for above in link.parents if above.name.startswith(("models--", "datasets--"))]
+        blob = end.parent in [(above / "blobs").resolve() for above in (*link.parents[2:4], *caches)]
+        stored = any(end.is_relative_to(store.resolve()) for store in stores) or _DIGEST.search(str(end))
         by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
         named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
         if not (end.is_relative_to(top) or named_alike or blob or stored or by_the_way):
-            raise ConfigError(
-                f"{link} is a link to a file outside of {what}, {end}, which would stand in what comes of it",
-                hint=f"ask who made {what}; or, if it is meant so, put a copy of that file in place of the link",
-            )
+            return link, end
+    return None
 
 
 def _links_to(path: Path) -> Iterator[Path]:
