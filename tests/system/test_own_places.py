@@ -148,6 +148,22 @@ def test_no_code_is_run_from_a_cache_of_ours_that_a_group_may_rename(
     assert caches(variable) == {}
 
 
+def test_where_a_group_can_write_beside_all_caches_ours_stay_the_same(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With umask 002 and a group of several users each process had a new folder, and compiled anew."""
+    monkeypatch.setattr(ownership, "_is_private", lambda group: False)
+    (home / ".cache").mkdir()
+    (home / ".cache").chmod(0o2775)
+    before = os.umask(0o002)
+    try:
+        first = caches()
+        assert first == caches() and first["VLLM_CACHE_ROOT"] == str(home / ".undo-hpc" / "vllm_cache_root")
+    finally:
+        os.umask(before)
+    assert (home / ".undo-hpc").stat().st_mode & 0o777 == 0o700
+
+
 @as_root
 def test_a_home_for_everybody_is_no_place_that_another_user_has_made(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
@@ -168,8 +184,8 @@ def test_a_home_for_everybody_is_no_place_that_another_user_has_made(
         folder.chmod(0o777)
     found = caches()
     assert {"TRITON_CACHE_DIR", "CUDA_CACHE_PATH", "TORCH_EXTENSIONS_DIR"} <= set(found)
-    assert not [place for place in found.values() if Path(place).is_relative_to(home)]
-    assert ours not in own_places.temporary_folders()
+    assert not [place for place in found.values() if Path(place).is_relative_to(home / ".cache")]
+    assert (home / ".undo-hpc").stat().st_mode & 0o777 == 0o700 and ours not in own_places.temporary_folders()
     home.chmod(0o755)
     assert set(caches()) == {"TORCH_EXTENSIONS_DIR", "VLLM_CACHE_ROOT", "HF_MODULES_CACHE"}, (
         "none that is not theirs"

@@ -31,6 +31,10 @@ Is the student's final answer the same value as the right one, in whatever form 
 values to choose from, is not. Reply with one word: yes or no."""
 
 
+_WORDS = (("True", "False"), ("true", "false"), ("Yes", "No"), ("yes", "no"), ("\\infty", "-\\infty"))
+_OPPOSITE = {word: other for pair in _WORDS for word, other in (pair, pair[::-1])}
+
+
 def _shown(grade: Grade, item: GradeItem) -> str:
     """The answer that was extracted; the end of the text where the checker extracts none."""
     return grade.answer[:_MOST_CHARS] if grade.answer else visible(item.prediction)[-_MOST_CHARS:]
@@ -45,13 +49,13 @@ def _question(gold: str, answer: str) -> str:
 def _other(gold: str) -> str:
     """A truth of the same form that is another one, which an answer cannot tell from one that is meant: one of its numbers is larger."""
     digest = hashlib.sha256(f"other {gold}".encode("utf-8", "surrogatepass")).digest()
+    if gold in _OPPOSITE:
+        return _OPPOSITE[gold]
+    if re.fullmatch("[A-J]", gold):
+        return chr(ord("A") + (ord(gold) - ord("A") + 1) % (4 if gold < "E" else 10))
     numbers = list(re.finditer(r"[0-9]{1,30}", gold))
     if not numbers:
-        return (
-            chr(ord("A") + (ord(gold) - ord("A") + 1) % 4)
-            if re.fullmatch("[A-D]", gold)
-            else f"{gold} + {2 + digest[0] % 40}"
-        )
+        return f"{gold} + {2 + digest[0] % 40}"
     at = numbers[digest[0] % len(numbers)]
     return f"{gold[: at.start()]}{int(at[0]) + 1 + digest[1] % 9}{gold[at.end() :]}"
 

@@ -114,9 +114,9 @@ undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
 # Whether the copy of the code still is what its folder is named by: code_digest in undo_hpc/cluster/snapshot.py, in shell, so that
 # nothing of the copy runs before.
 undo_check_code() {
-  local name=${1##*/} found
+  local name=${1##*/} found all=("$1"/*)
   [[ $name =~ ^[0-9a-f]{12}$ ]] || return 0  # a checkout, not a copy
-  [ "$(ls "$1")" = undo_hpc ] || return 1  # beside it a torch.py would come first
+  [ "${all[*]}" = "$1/undo_hpc" ] || return 1  # beside it a torch.py would come first
   found=$(cd "$1/undo_hpc" && find . -type f ! -path '*/__pycache__/*' ! -name '.*' -print0 | LC_ALL=C sort -z |
     xargs -0 sha256sum | sha256sum) || return 1
   [ "${found:0:12}" = "$name" ]

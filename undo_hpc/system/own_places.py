@@ -117,10 +117,17 @@ def is_own(place: Path) -> bool:
 
 
 def _at_home() -> Path | None:
-    """Our folder in the user's home. None for a user without a name and without HOME, as in a container, or where others can put theirs there."""
+    """Our folder in the user's home: beside all caches where the group can write there (umask 002). None for a user without a name and without
+    HOME, as in a container, or where others can put theirs there."""
     with contextlib.suppress(RuntimeError):
-        place = (home := Path.home()) / _OURS
-        return place if os.access(home, os.W_OK) and is_own(place) else None
+        home = Path.home()
+        for place in (home / _OURS, home / ".undo-hpc") if os.access(home, os.W_OK) else ():
+            if is_own(place):
+                with contextlib.suppress(
+                    OSError
+                ):  # whatever the umask: the group's in the next start otherwise
+                    place.mkdir(0o700, parents=True, exist_ok=True)
+                return place
     return None
 
 
