@@ -152,6 +152,31 @@ def test_a_model_in_a_cache_that_others_share_is_looked_at_as_a_folder_is(
 
 
 @as_root
+def test_a_look_makes_no_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On file systems without O_TMPFILE (NFS, Lustre) that changed the folder that was looked at, and nothing ever stood still."""
+    file = theirs(tmp_path)
+    for folder in (tmp_path / "above", file.parent):
+        folder.chmod(0o2775)
+    monkeypatch.setattr(tempfile, "_O_TMPFILE_WORKS", False)
+    with undisturbed([file]):
+        require_not_lent(file)
+
+
+@as_root
+def test_our_own_run_in_a_folder_of_the_groups_head_goes_on_meanwhile(tmp_path: Path) -> None:
+    above = tmp_path / "runs"
+    (above / "run/student").mkdir(parents=True)
+    (above / "run/student/a.txt").touch()
+    os.chown(above, NOBODY, -1)
+    with undisturbed([above / "run/student/a.txt"]):
+        (above / "run/iter_001").mkdir()
+        (above / "another run").mkdir()
+    with pytest.raises(StorageError, match="while it was read"), undisturbed([above / "run/student/a.txt"]):
+        (above / "run").rename(above / "away")
+        (above / "away").rename(above / "run")
+
+
+@as_root
 def test_a_sticky_folder_of_another_user_keeps_nobody_from_renaming(tmp_path: Path) -> None:
     drop = tmp_path / "drop"
     (drop / "ours/b").mkdir(parents=True)

@@ -11,6 +11,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.system.ownership import (
@@ -30,7 +31,19 @@ _STORES = (".git/annex/objects", ".dvc/cache")  # of a repository, in which a fo
 # Of caches elsewhere, the Hub's and DVC's: a name that is a digest leads to no file that somebody would know.
 _DIGEST = re.compile(r"/(?:models|datasets)--[^/]+/blobs/[0-9a-f]{40,64}$|/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
 _TICK_S = 0.02  # in which the times of a file system move on
-Standing = dict[Path, tuple[int, int, int, int]]
+
+
+class Look(NamedTuple):
+    """What lies at a place: device and number, times of change and of writing, and its folder's time of change."""
+
+    place: tuple[int, int]
+    changed: int
+    written: int
+    above: int
+    is_ours: bool
+
+
+Standing = dict[Path, Look]
 
 
 @contextlib.contextmanager
@@ -55,40 +68,42 @@ def undisturbed(files: Iterable[Path]) -> Iterator[None]:
 
 
 def _standing(files: Iterable[Path]) -> Standing:
-    """What lies on the way to files where another user can put something else: device and number, its time of change and its folder's."""
+    """What lies on the way to files where another user can put something else. No name is made to look: that would be a change, too."""
     found: Standing = {}
-    folders: dict[
-        Path, tuple[os.stat_result, bool]
-    ] = {}  # thousands of files lie in one: whose it is is asked once
+    folders: dict[Path, os.stat_result] = {}  # thousands of files lie in one
     for at in dict.fromkeys(at for file in files for at in steps_to(file)):
         with contextlib.suppress(FileNotFoundError):
             state = at.lstat()
-            if at.parent not in folders:
-                above = at.parent.stat()
-                folders[at.parent] = above, not is_ours(above.st_uid, at.parent)
-            above, theirs = folders[at.parent]
-            if theirs or _can_be_swapped(at, state.st_uid, above):
-                found[at] = state.st_dev, state.st_ino, state.st_ctime_ns, above.st_ctime_ns
+            above = folders[at.parent] = folders.get(at.parent) or at.parent.stat()
+            if _can_be_swapped(state, above):
+                place, ours = (state.st_dev, state.st_ino), _is_known(state.st_uid)
+                found[at] = Look(place, state.st_ctime_ns, state.st_mtime_ns, above.st_ctime_ns, ours)
     return found
 
 
-def _can_be_swapped(at: Path, owner: int, above: os.stat_result) -> bool:
-    """In a folder of ours: one for everybody where all may rename, or where it is theirs."""
-    if not above.st_mode & stat.S_IWOTH or is_trusted(EVERYBODY):
+def _can_be_swapped(state: os.stat_result, above: os.stat_result) -> bool:
+    """In a folder of theirs; in one of ours for everybody where all may rename, or where it is theirs."""
+    if is_trusted(EVERYBODY):
         return False
-    return not above.st_mode & stat.S_ISVTX or not is_ours(owner, at.parent)
+    for_all = above.st_mode & stat.S_IWOTH and not (above.st_mode & stat.S_ISVTX and _is_known(state.st_uid))
+    return bool(not _is_known(above.st_uid) or for_all)
+
+
+def _is_known(owner: int) -> bool:
+    return owner in (0, os.geteuid()) or is_trusted(user_name(owner))
 
 
 def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
-    """What another user has renamed, made or removed. A folder farther up may get new entries meanwhile (a colleague downloads a model); one
-    that is renamed changes the folder above it, too, whatever is done to hide it."""
+    """What another user has renamed, made or removed. Folders farther up may get new entries meanwhile (a colleague downloads a model, our
+    own run goes on). One that is renamed changes the folder above it, too, whatever is done to hide it; and one of ours is not written."""
     near = {file.parent for file in files}
 
     def same(at: Path) -> bool:
         old, new = before.get(at), now.get(at)
-        if old is None or new is None or old[:2] != new[:2]:
+        if old is None or new is None or old.place != new.place:
             return False
-        return old[2] == new[2] or (old[3] == new[3] and at.is_dir() and at not in near)
+        entries = old.above == new.above or (old.is_ours and new.is_ours and old.written != new.written)
+        return old.changed == new.changed or (entries and at.is_dir() and at not in near)
 
     return [at for at in before | now if not same(at)]
 
