@@ -35,7 +35,7 @@ _SAID = {
     "_name_or_path", "name_or_path", "model_name_or_path", "base_model", "base_model_name_or_path", "tokenizer", "tokenizer_file",
     "special_tokens_map_file", "vocab_file",
 }  # fmt: skip
-_LOADED = (".json", ".jinja", ".txt", ".model", ".tiktoken", ".spm", ".safetensors", ".bin")
+_NEVER_LOADED = (".md", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".log")
 
 
 @contextlib.contextmanager
@@ -107,17 +107,11 @@ def require_own_files(path: str, revision: str = "") -> None:
 
 
 def _is_loaded(file: Path, folder: Path) -> bool:
-    """Whether a library reads it: settings, templates and weights, not a README.md, or another checkpoint that a link leads to."""
+    """Whether a library may read it: settings, vocabularies of all endings, templates and weights, not a README.md, or another checkpoint
+    that a link leads to."""
     name = file.relative_to(folder)
-    return (
-        file.is_file()
-        and file.suffix in _LOADED
-        and (
-            len(name.parts) == 1
-            or name.parts[0] == "additional_chat_templates"
-            or str(name) in _indexed(folder)
-        )
-    )
+    here = len(name.parts) == 1 or name.parts[0] == "additional_chat_templates"
+    return file.is_file() and file.suffix not in _NEVER_LOADED and (here or str(name) in _indexed(folder))
 
 
 def _indexed(folder: Path) -> set[str]:
