@@ -151,7 +151,7 @@ def test_no_code_is_run_from_a_cache_of_ours_that_a_group_may_rename(
 def test_where_a_group_can_write_beside_all_caches_ours_stay_the_same(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With umask 002 and a group of several users each process had a new folder, and compiled anew."""
+    """With umask 002 and a group of several users each process had a new folder, and compiled again."""
     monkeypatch.setattr(ownership, "_is_private", lambda group: False)
     (home / ".cache").mkdir()
     (home / ".cache").chmod(0o2775)

@@ -35,6 +35,7 @@ _SAID = {
     "_name_or_path", "name_or_path", "model_name_or_path", "base_model", "base_model_name_or_path", "tokenizer", "tokenizer_file",
     "special_tokens_map_file", "vocab_file",
 }  # fmt: skip
+_KERNELS = ("attn_implementation", "experts_implementation")
 _NEVER_LOADED = (".md", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".log")
 
 
@@ -68,12 +69,13 @@ def require_own_files(path: str, revision: str = "") -> None:
     settings of a tokenizer may name the file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines the student would hold.
     """
     folder = _folder_of(path, revision)
+    indexed = _indexed(folder)
     for file in _all_files(folder):
         require_not_lent(file)
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
-        if _is_loaded(file, folder):
+        if _is_loaded(file, folder, indexed):
             require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
@@ -106,12 +108,12 @@ def require_own_files(path: str, revision: str = "") -> None:
     _require_no_file_of_ours(path, folder)
 
 
-def _is_loaded(file: Path, folder: Path) -> bool:
+def _is_loaded(file: Path, folder: Path, indexed: set[str]) -> bool:
     """Whether a library may read it: settings, vocabularies of all endings, templates and weights, not a README.md, or another checkpoint
     that a link leads to."""
     name = file.relative_to(folder)
     here = len(name.parts) == 1 or name.parts[0] == "additional_chat_templates"
-    return file.is_file() and file.suffix not in _NEVER_LOADED and (here or str(name) in _indexed(folder))
+    return file.is_file() and file.suffix not in _NEVER_LOADED and (here or str(name) in indexed)
 
 
 def _indexed(folder: Path) -> set[str]:
@@ -126,21 +128,12 @@ def _indexed(folder: Path) -> set[str]:
 def _code_of_the_hub(config: Path | None) -> str:
     """A kernel that config.json names: transformers imports it where the package `kernels` is installed, offline without asking who made
     it (transformers/integrations/hub_kernels.py). Empty where there is none."""
-    try:
-        waiting: list[Any] = [json_object(config)] if config else []
-    except DataError:  # told where it is read
-        return ""
-    while waiting:
-        at = waiting.pop()
-        if isinstance(at, list):
-            waiting += at
-        elif isinstance(at, dict):
-            waiting += at.values()
-            for key, value in at.items():
-                if str(key).endswith(("attn_implementation", "experts_implementation")):
-                    named = list(value.values()) if isinstance(value, dict) else [value]
-                    if code := next((each for each in named if isinstance(each, str) and "/" in each), ""):
-                        return code
+    with contextlib.suppress(DataError):  # told where it is read
+        for keys, text in _texts(json_object(config)) if config else ():
+            if "/" in text and any(
+                key.endswith(_KERNELS) for key in keys[-2:]
+            ):  # one for each part of a model, too
+                return text
     return ""
 
 
@@ -148,7 +141,7 @@ def _require_no_file_of_ours(path: str, folder: Path) -> None:
     """Refuses settings and indices of weights with a value that is a file or a model outside of the folder, seen from there or from here."""
     for file in sorted({each for pattern in _SETTINGS for each in folder.glob(pattern) if each.is_file()}):
         try:
-            values = list(_texts(json_object(file)))
+            values = [text for keys, text in _texts(json_object(file)) if not _SAID & set(keys)]
         except DataError:  # told where it is read
             continue
         for value in dict.fromkeys(values):
@@ -160,17 +153,17 @@ def _require_no_file_of_ours(path: str, folder: Path) -> None:
                     )
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """All texts in JSON values, but those that say where something was once."""
-    waiting = [value]
+def _texts(value: Any) -> Iterator[tuple[tuple[str, ...], str]]:
+    """All texts in JSON values, with the keys that lead to each."""
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
     while waiting:
-        at = waiting.pop()
+        keys, at = waiting.pop()
         if isinstance(at, dict):
-            waiting += [each for key, each in at.items() if key not in _SAID]
+            waiting += [((*keys, key), each) for key, each in at.items()]
         elif isinstance(at, list):
-            waiting += at
+            waiting += [(keys, each) for each in at]
         elif isinstance(at, str):
-            yield at
+            yield keys, at
 
 
 def _places(value: str, folder: Path) -> Iterator[Path]:
