@@ -62,11 +62,11 @@ STEPS: dict[str, tuple[str, ...]] = {
     "plan": ("-c", HEAD + "from undo_hpc.control.planning import make_plan; make_plan(run, iteration)", "{root}", "0"),
     "merge": ("-c", STAGE, "{root}", "0", "merge"),
     "advance": ("-c", STAGE, "{root}", "0", "advance"),
+    "push": ("-m", "undo_hpc.cli", "push", "{root}"),
     "targets": ("-c", HEAD + "from undo_hpc.control.planning import make_plan; make_plan(run, iteration)", "{root}", "1"),
     "status": ("-m", "undo_hpc.cli", "status", "{root}"),
     "cost": ("-m", "undo_hpc.cli", "cost", "{root}"),
     "report": ("-m", "undo_hpc.cli", "report", "{root}"),
-    "push": ("-m", "undo_hpc.cli", "push", "{root}"),
     "regrade": ("-m", "undo_hpc.cli", "regrade", "{root}"),
 }  # fmt: skip
 START = ("-c", "import undo_hpc.worker, undo_hpc.control.position")
