@@ -27,14 +27,17 @@ class UndoError(Exception):
     Args:
         message: what is wrong and where (file, line, key).
         hint: what the user can do about it.
+        blocked: running the same command again changes nothing, whatever the class says: a person has to do what the hint says before.
     """
 
     exit_code: ExitCode = ExitCode.FAILED
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", blocked: bool = False) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if blocked:
+            self.exit_code = ExitCode.WRONG_INPUT
 
     def __str__(self) -> str:
         return f"{self.message}\n  -> {self.hint}" if self.hint else self.message

@@ -120,7 +120,7 @@ def test_the_oldest_pruned_student_is_made_again_first(
     hint = Pruned(run, manifest, "it was pruned").hint
     first, second = (f"train --iteration {number}" for number in (1, 2))
     assert 0 < hint.index(first) < hint.index(second) and "train --iteration 0" not in hint
-    assert worker.main([str(run.layout.root), "train", "--iteration", "2"]) == ExitCode.INCOMPLETE
+    assert worker.main([str(run.layout.root), "train", "--iteration", "2"]) == ExitCode.WRONG_INPUT
     assert first in capsys.readouterr().out and path.read_bytes() == before
 
 

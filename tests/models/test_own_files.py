@@ -177,6 +177,9 @@ def _link(at: Path, end: Path) -> None:
     at.symlink_to(end)
 
 
+KEY = "SHA256E-s120--" + "d" * 64 + ".safetensors"
+
+
 def test_links_that_people_and_tools_lay_are_no_reason_to_refuse_a_model(tmp_path: Path) -> None:
     """Of older versions of the Hub's library, of a cache on a larger disk, of DVC's shared cache, of git-annex in a submodule."""
     blob = tmp_path / "hub/models--o--m/blobs" / ("a" * 64)
@@ -187,11 +190,11 @@ def test_links_that_people_and_tools_lay_are_no_reason_to_refuse_a_model(tmp_pat
     snapshot = complete(tmp_path / "hub/models--o--n/snapshots/revision")
     (tmp_path / "big").mkdir()
     (snapshot.parents[1] / "blobs").symlink_to(tmp_path / "big")
-    _link(snapshot / "model.safetensors", snapshot.parents[1] / "blobs/1")
+    _link(snapshot / "model.safetensors", snapshot.parents[1] / "blobs" / ("b" * 40))
     annexed = complete(tmp_path / "above/sub/model")
     (tmp_path / "above/.git/modules/sub").mkdir(parents=True)
     (tmp_path / "above/sub/.git").symlink_to("../.git/modules/sub")
-    _link(annexed / "model.safetensors", tmp_path / "above/sub/.git/annex/objects/x/key")
+    _link(annexed / "model.safetensors", tmp_path / "above/sub/.git/annex/objects/x" / KEY / KEY)
     other = complete(tmp_path / "other")
     _link(other / "README.md", tmp_path / "texts/licence")
     (other / "checkpoint-last").symlink_to(tmp_path / "local_dir")

@@ -90,10 +90,11 @@ def _require_readable(run: Run, state: RunState) -> None:
         again = task_hint(run.layout.root, LAST_STAGE, number, slurm=run.config.cluster.kind == "slurm")
         again = f"put it back, or count again: {again}"
         if number not in run.layout.iterations()[:-1]:
-            raise StorageError(problem, hint=f"{again}; then run the same command again")
+            raise StorageError(problem, hint=f"{again}; then run the same command again", blocked=True)
         raise StorageError(
             f"{problem}, and iteration {number + 1} rests on it",
             hint=f"{again}; then run the same command again. Where neither helps, {how_to_make_again(run, number + 1)}",
+            blocked=True,
         )
     changed = changed_inputs(state.stages, state.statuses, state.evidence)
     if changed and state.iteration < last_plan(run):
@@ -101,6 +102,7 @@ def _require_readable(run: Run, state: RunState) -> None:
             f"{changed.stage} {changed.index} of iteration {state.iteration}: {changed.why}; it would be made again, and iteration "
             f"{state.iteration + 1} rests on what it made",
             hint=f"put back what was changed; or {how_to_make_again(run, state.iteration + 1)}",
+            blocked=True,
         )
     _require_unpruned(run, state)
     for (stage, index), found in state.evidence.items():
@@ -108,6 +110,7 @@ def _require_readable(run: Run, state: RunState) -> None:
             raise EvidenceError(
                 f"{stage} {index} of iteration {state.iteration}: {found.problem}",
                 hint="continue this run with the version of undo-hpc that made it, or start a new run directory",
+                blocked=True,
             )
 
 
@@ -221,6 +224,7 @@ def with_added(run: Run, plan: IterationPlan) -> IterationPlan:
                 f"the added set {name} is not the one that the students have answered: its source was changed before it was frozen again",
                 hint=f"put {asked.benchmark} back as it was, delete {run.layout.added_manifest(name)}, and run the same command again; "
                 f"what it holds now is added under another name: {cli_hint('evaluate RUN --benchmarks NAME')}",
+                blocked=True,
             )
         if name in plan.added:
             continue

@@ -237,6 +237,7 @@ def _grade(
             raise EvidenceError(
                 f"{name}: problem {row.problem_id} is not in this run's splits",
                 hint="the shard belongs to another run",
+                blocked=True,
             )
         items.append(GradeItem(row.text, problem.ground_truth, problem.kind, problem.options))
     for row, grade in zip(rows, checker.grade_many(items), strict=True):

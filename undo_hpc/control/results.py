@@ -71,4 +71,5 @@ def require_results(run: Run, iteration: int, best: int) -> None:
             + (f" (and {len(found) - 1} more)" if found[1:] else ""),
             hint=f"put it back from a copy; or move {run.layout.iteration(number).root} and all later iterations away and run the same "
             "command again: they are then made again",
+            blocked=True,
         )

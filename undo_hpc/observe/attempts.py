@@ -111,7 +111,9 @@ def answered_by_teacher(run: Run, iteration: int, places: Iterable[tuple[int, st
         if index not in asked:
             asked = {index: {target.problem_id: target for target in _targets(at, plan, index)}}
             if why := changed(run, manifest, shard):
-                raise StorageError(f"{run.layout.root}: {why}", hint="put the file back from a copy")
+                raise StorageError(
+                    f"{run.layout.root}: {why}", hint="put the file back from a copy", blocked=True
+                )
         for row in _rows_of(shard, idx):
             if row["problem_id"] == who and (target := asked[index].get(who)):
                 with expect_fields(shard):
@@ -125,6 +127,7 @@ def _targets(at: IterationLayout, plan: IterationPlan, index: int) -> list[Targe
         raise StorageError(
             f"{path}, what the teacher was asked, is missing, or has changed since the iteration was planned",
             hint="put the file back from a copy; without it nothing of these rows is shown or exported",
+            blocked=True,
         )
     return found
 

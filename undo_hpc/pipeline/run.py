@@ -156,12 +156,17 @@ def open_run(run_dir: Path) -> Run:
             f"{run_dir} is not a run directory (it has no {layout.config.name})",
             hint=f"start one with: {launcher_hint('--config NAME_OR_FILE --run-dir DIR')}; {cli_hint('list FOLDER')} shows those of a folder",
         )
-    data = read_json(layout.config)
+    try:
+        data = read_json(layout.config)
+    except StorageError as error:
+        raise StorageError(error.message, hint=error.hint, blocked=True) from error
     version = data.pop("schema_version", None)
     if version != SCHEMA_VERSION:
         message, _ = other_schema(version)
         raise StorageError(
-            f"{layout.root}: {message}", hint=f"continue it with {_maker(layout)}, or start a new run"
+            f"{layout.root}: {message}",
+            hint=f"continue it with {_maker(layout)}, or start a new run",
+            blocked=True,
         )
     try:
         run = Run(layout, RunConfig.model_validate(from_stored(data, layout)))
@@ -171,6 +176,7 @@ def open_run(run_dir: Path) -> Run:
         raise StorageError(
             f"{layout.config} is not a configuration of this program: {where}: {first['msg']}",
             hint=f"continue it with {_maker(layout)}, or put the file back as it was",
+            blocked=True,
         ) from error
     _require_own_config(run)
     return run

@@ -126,6 +126,7 @@ def _same_as_before(ctx: StageContext, rows: Iterator[bytes]) -> Iterator[bytes]
         raise EvidenceError(
             f"iteration {number} would have other feedback now than iteration {number + 1} was made from",
             hint=f"put back what was changed in {ctx.at.root}; or {how_to_make_again(ctx.run, number + 1)}",
+            blocked=True,
         )
 
 

@@ -83,6 +83,7 @@ def answered_problems(
                 raise EvidenceError(
                     f"{shard}: problem {key} is not in {ctx.run.problems_file(name)}, or is out of order",
                     hint="the shard belongs to another run or was changed; delete it with its manifest and run the same command again",
+                    blocked=True,
                 )
             yield AnsweredProblem(name, problem, list(group), (problem["idx"], key))
 

@@ -133,6 +133,7 @@ class Pruned(EvidenceError):
         super().__init__(
             f"{manifest.stage} of iteration {manifest.iteration}: {problem}, and it is needed",
             hint=f"make it again: {again}; then the same command again",
+            blocked=True,
         )
 
 
@@ -223,6 +224,7 @@ def previous_evidence(ctx: StageContext, stage_name: StageName) -> Manifest:
         raise EvidenceError(
             f"iteration {last.iteration}, {error.message}",
             hint=f"put the file back; or move {ctx.at.root} away and run the launcher again: it completes that iteration first",
+            blocked=True,
         ) from error
 
 

@@ -210,6 +210,7 @@ def _require(total: Joined, problems: int, shards: Sequence[Manifest]) -> None:
         raise EvidenceError(
             f"the shards hold {total.problems} problems, their targets {problems}",
             hint="delete iter_*/generate of this iteration and run the same command again",
+            blocked=True,
         )
     if not total.rows:
         failed = sum(int(m.counts.get("errors", 0)) for m in shards)

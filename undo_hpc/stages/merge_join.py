@@ -134,6 +134,7 @@ class _Join:
             raise EvidenceError(
                 f"the last iteration's distilled set holds problem {before.key[1]}, which is not in the splits",
                 hint=ANOTHER_RUN,
+                blocked=True,
             )
 
     def _select(self, problem: Row, mine: list[Row]) -> list[Values]:

@@ -211,6 +211,7 @@ def require_added(run: Run, name: str) -> None:
         raise EvidenceError(
             f"the added set {name} is damaged: {problem}",
             hint=f"delete {run.layout.added_manifest(name)} and run the launcher again: it reads the benchmark again",
+            blocked=True,
         )
 
 
@@ -314,6 +315,7 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
         raise EvidenceError(
             f"the frozen problems are damaged: {problem}",
             hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data again",
+            blocked=True,
         )
     return manifest.digest
 

@@ -89,6 +89,7 @@ class Targets:
                 raise EvidenceError(
                     f"{path}: problem {row['problem_id']} is not in the splits, or its row is out of order",
                     hint="the file was changed; start a new run directory",
+                    blocked=True,
                 )
             yield first_target(problem, self._method, row["texts"])
 
@@ -103,6 +104,7 @@ class Targets:
                     raise EvidenceError(
                         f"{path}: problem {row['problem_id']} is not in the splits, or its row is out of order",
                         hint="the file belongs to another run or was changed; start a new run directory",
+                        blocked=True,
                     )
                 attempt = row if self._partners is None else _row_at(others, self._partners[number])
                 history = tuple(shown for each in past if (shown := each.of(row, attempt)))
@@ -205,6 +207,7 @@ def _feedback_digest(run: Run, iteration: int, number: int) -> str:
         raise StorageError(
             f"{gone} is {'damaged' if gone.exists() else 'missing'}, and iteration {iteration} is made from it",
             hint=f"put it back; or move {before.root} and all later iterations away and run the same command again",
+            blocked=True,
         )
     digest = sha256_file(before.feedback)
     if digest != manifest.outputs[run.layout.relative(before.feedback)].sha256:
@@ -216,6 +219,7 @@ def _feedback_digest(run: Run, iteration: int, number: int) -> str:
             hint="run the same command again: the file is set aside and made again"
             if made_again
             else f"put it back; or move it away, with iteration {number + 1} and all later ones, and run the same command again",
+            blocked=not made_again,
         )
     return digest
 
@@ -284,6 +288,7 @@ def restore_targets(run: Run, plan: IterationPlan, indices: Iterable[int]) -> li
             raise EvidenceError(
                 f"{at.targets_file(index)} is missing or damaged, and the splits or the feedback that it was made from have changed",
                 hint=f"put it back; or move {at.root} away and run the same command again, which plans the iteration from scratch",
+                blocked=True,
             )
         write_bytes(at.targets_file(index), data)
         run.events.append(

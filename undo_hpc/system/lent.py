@@ -27,9 +27,8 @@ from undo_hpc.system.ownership import (
     user_name,
 )
 
-_STORES = (".git/annex/objects", ".dvc/cache")  # of a repository, in which a folder's files are links
-# Of caches elsewhere, the Hub's and DVC's: a name that is a digest leads to no file that somebody would know.
-_DIGEST = re.compile(r"/(?:models|datasets)--[^/]+/blobs/[0-9a-f]{40,64}$|/md5/[0-9a-f]{2}/[0-9a-f]{30}$")
+# Of the stores of the Hub's cache, git-annex and DVC: a name that is a digest leads to no file that somebody would know.
+_DIGEST = re.compile(r"[0-9a-f]{30,64}|[A-Z0-9_]+-s\d+(-[mSC]\d+)*--.+")
 _TICK_S = 0.02  # in which the times of a file system move on
 
 
@@ -145,19 +144,21 @@ def require_no_stray_link(file: Path, folder: Path, what: str = "the model") -> 
 def stray_link(file: Path, folder: Path) -> tuple[Path, Path] | None:
     """A link in a folder that leads out of it to a file of another name, and its end. Links that people lay lead to another folder's file of
     that name, those of the Hub's cache, of git-annex and DVC to their stores: these are none. Raises OSError."""
-    top = folder.resolve()
-    stores = [above / blobs for above in (top, *top.parents) for blobs in _STORES]
-    for link in _links_to(top / file.relative_to(folder)):
-        end = link.parent / link.readlink()
-        end = end.parent.resolve() / end.name
-        caches = [above for above in link.parents if above.name.startswith(("models--", "datasets--"))]
-        blob = end.parent in [(above / "blobs").resolve() for above in (*link.parents[2:4], *caches)]
-        stored = any(end.is_relative_to(store.resolve()) for store in stores) or _DIGEST.search(str(end))
-        by_the_way = link.is_dir() and not link.is_relative_to(top)  # such as /scratch: a name below it stays
-        named_alike = end.name in (file.name, link.name)  # a folder of a snapshot is linked whole
-        if not (end.is_relative_to(top) or named_alike or blob or stored or by_the_way):
-            return link, end
-    return None
+    top, names = folder.resolve(), file.relative_to(folder).parts
+    path = top.joinpath(*names)
+    end = path.resolve()  # of the whole chain: each link of one may look harmless by itself
+    inside = next(
+        (k for k in range(len(names)) if not _lies_in(top.joinpath(*names[: k + 1]), top)), len(names)
+    )
+    named_alike = end.parts[inside - len(names) :] == names[inside:]  # from the link that leads out
+    own_store = [above / "blobs" for above in path.parents[2:4]]
+    if inside == len(names) or named_alike or end.parent in own_store or _DIGEST.fullmatch(end.name):
+        return None
+    return top.joinpath(*names[: inside + 1]), end
+
+
+def _lies_in(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder)
 
 
 def _links_to(path: Path) -> Iterator[Path]:

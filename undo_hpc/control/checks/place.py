@@ -16,7 +16,7 @@ from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.run import Run, changed_keys, open_run, require_free, require_trusted_run
 from undo_hpc.stages.prepare import check_models, prepared_digest
 from undo_hpc.storage.atomic import sha256_file
-from undo_hpc.storage.manifest import read_manifest
+from undo_hpc.storage.manifest import DamagedManifest, Manifest, read_manifest
 from undo_hpc.system.invocation import resume_hint
 from undo_hpc.system.ownership import others_who_write
 
@@ -67,14 +67,24 @@ def check_iterations(config: RunConfig, run_dir: Path) -> None:
 def check_recorded_models(config: RunConfig, run_dir: Path) -> None:
     """Local models are still those that the run began with."""
     run = open_run(run_dir)
-    prepared = read_manifest(run.layout.prepared)
+    prepared = _prepared(run)
     if prepared is not None:
         check_models(Run(run.layout, config), prepared)
 
 
 def check_frozen_problems(run_dir: Path) -> None:
     """The problems that the run froze are as they were: every later stage asks for them. Raises EvidenceError."""
-    prepared_digest(open_run(run_dir))
+    run = open_run(run_dir)
+    if _prepared(run) is not None:
+        prepared_digest(run)
+
+
+def _prepared(run: Run) -> Manifest | None:
+    """The manifest of the frozen problems; nothing where it is damaged: `prepare` freezes them again."""
+    try:
+        return read_manifest(run.layout.prepared)
+    except DamagedManifest:
+        return None
 
 
 def check_source_files(run_dir: Path) -> list[str]:
@@ -83,7 +93,7 @@ def check_source_files(run_dir: Path) -> list[str]:
     That is no reason to refuse: the run works on its own copy. Files that are gone are no change; tasks never read them.
     """
     run = open_run(run_dir)
-    prepared = read_manifest(run.layout.prepared)
+    prepared = _prepared(run)
     details = prepared.details if prepared else {}
     sources = {"data.train": details.get("train_source", {})}
     sources |= {name: each.get("source", {}) for name, each in details.get("benchmarks", {}).items()}
