@@ -265,3 +265,10 @@ def test_any_answer_is_read(status: int, body: bytes, limit: int) -> None:
 )
 def test_what_breaks_parsers_is_an_answer_that_may_pass(body: bytes) -> None:
     assert read_reply(200, body).kind == "transient"
+
+
+def test_an_error_is_read_however_deep_it_is() -> None:
+    """What is just shallow enough to be parsed was too deep to be written again, one call further in."""
+    for depth in range(900, 1_010):
+        body = b'{"object": "error", "a": ' + b"[" * depth + b"]" * depth + b"}"
+        assert read_reply(200, body).kind in ("transient", "refused")

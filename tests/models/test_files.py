@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import random
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,8 +15,8 @@ from tests.models.build import complete
 from undo_hpc.chat.template import ChatTemplate
 from undo_hpc.config.schema import ModelConfig
 from undo_hpc.errors import DataError
-from undo_hpc.models.files import changed_files, damaged_files, fingerprint
-from undo_hpc.models.resolve import resolve_model, text_settings
+from undo_hpc.models.files import changed_files, damaged_files, fingerprint, missing_parts
+from undo_hpc.models.resolve import context_of, resolve_model, text_settings
 
 DAMAGED = {
     "empty": b"",
@@ -94,3 +97,40 @@ def test_what_changed_in_a_model_is_named(tmp_path: Path) -> None:
     assert changed_files(of_0_1, fingerprint(model)) == ["chat_template.jinja", "tokenizer.json"]
     (model / "special_tokens_map.json").unlink()
     assert "special_tokens_map.json" in changed_files(now, fingerprint(model))
+
+
+ODD = [
+    8,
+    True,
+    "x",
+    [1],
+    1.5,
+    None,
+    {},
+    {"factor": 1},
+    10**400,
+    math.inf,
+    {"a": {"data_offsets": [0, math.inf]}},
+    {"a": None},
+]
+
+
+@pytest.mark.parametrize("where", ["index", "index beside torch's", "header", "scaling", "context"])
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: str(odd)[:20])
+def test_odd_values_in_a_model_are_told_and_end_no_command(tmp_path: Path, where: str, odd: Any) -> None:
+    model = complete(tmp_path / "m")
+    if where.startswith("index"):
+        (model / "model.safetensors").unlink()
+        (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": odd}))
+        if where != "index":
+            (model / "pytorch_model.bin").write_bytes(b"x")
+    elif where == "header":
+        header = json.dumps(odd).encode()
+        (model / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    else:
+        key = "rope_scaling" if where == "scaling" else "max_position_embeddings"
+        (model / "config.json").write_text(json.dumps({key: odd}))
+    told = missing_parts(model) + damaged_files(model)
+    assert told or where in ("scaling", "context") or (where == "header" and odd == {})
+    context_of(ModelConfig(model=str(model)))
+    fingerprint(model)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
 from undo_hpc.errors import DataError
-from undo_hpc.models.hub import check_hub_model, refuse_odd_etags
+from undo_hpc.models.hub import check_hub_model, refuse_odd_names
 
 
 @pytest.mark.parametrize("etag", ["../../../key", "a/b", ".hidden", "/etc/hostname", "x" * 300, "a\0"])
@@ -17,13 +18,31 @@ def test_no_answer_of_the_hub_names_a_file_elsewhere(etag: str) -> None:
     """huggingface_hub names files of its cache by ETags: a mirror had a key read into the student, and files written anywhere."""
     from huggingface_hub import file_download
 
-    refuse_odd_etags()
-    refuse_odd_etags()
+    refuse_odd_names()
+    refuse_odd_names()
     with pytest.raises(DataError, match="is no plain name"):
         file_download._normalize_etag(f'"{etag}"')
     known = ['"1"', 'W/"5d41402abc4b2a76b9719d911017c592"', '"' + "a" * 64 + '"', '"33a64df5-1f"', None]
     assert [file_download._normalize_etag(each) for each in known] == [
         "1", "5d41402abc4b2a76b9719d911017c592", "a" * 64, "33a64df5-1f", None]  # fmt: skip
+
+
+def test_no_commit_of_the_hub_leads_out_of_its_cache(
+    hub: list[tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a Hub says that it does not have is noted below the commit that it names: empty files were made anywhere."""
+    from huggingface_hub import hf_hub_download
+
+    refuse_odd_names()
+    for commit in (str(tmp_path / "elsewhere"), "../../elsewhere"):
+        monkeypatch.setitem(HEADERS, "X-Repo-Commit", commit)
+        hub.append((404, "EntryNotFound"))
+        with pytest.raises(DataError, match="is no plain name"):
+            hf_hub_download("org/model", "config.json", cache_dir=tmp_path / "cache")
+    assert not list(tmp_path.rglob("elsewhere"))
+
+
+HEADERS = {"X-Repo-Commit": "0" * 40}
 
 
 @pytest.fixture
@@ -39,7 +58,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
             self.send_response(status)
             for name, value in (
                 ("X-Error-Code", code),
-                ("X-Repo-Commit", "0" * 40),
+                *HEADERS.items(),
                 ("ETag", '"1"'),
                 ("Content-Length", "2"),
             ):

@@ -211,6 +211,34 @@ def test_weights_in_a_folder_that_an_index_names_are_looked_at(tmp_path: Path) -
         require_own_files(str(model))
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sub//w.safetensors",
+        "sub/./w.safetensors",
+        "a/b/w.safetensors",
+        ".h/w.safetensors",
+        "weights.log",
+        "to/../w.safetensors",
+    ],
+)
+def test_weights_that_an_index_names_are_looked_at_however_it_spells_them(tmp_path: Path, name: str) -> None:
+    """Private weights became the student: the look went by names and endings, and the library opens what the index says."""
+    model, private = complete(tmp_path / "m"), complete(tmp_path / "private/model").parent
+    (private / "w.safetensors").write_bytes((private / "model/model.safetensors").read_bytes())
+    (model / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}))
+    if name.startswith("to/"):
+        (model / "to").symlink_to(
+            private / "model"
+        )  # the library's `to/..` is the folder above the model that it leads to
+        (model / "w.safetensors").write_bytes(b"")
+    else:
+        (model / name).parent.mkdir(parents=True, exist_ok=True)
+        (model / name).symlink_to(private / "model/model.safetensors")
+    with pytest.raises((ConfigError, DataError), match="outside of the model"):
+        require_own_files(str(model))
+
+
 def test_paths_that_tools_leave_in_settings_are_no_reason_to_refuse_a_model(tmp_path: Path) -> None:
     """They are still there on the machine where the model was made."""
     model, base = complete(tmp_path / "m"), complete(tmp_path / "base")

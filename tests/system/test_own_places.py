@@ -187,9 +187,12 @@ def test_a_home_for_everybody_is_no_place_that_another_user_has_made(
     assert not [place for place in found.values() if Path(place).is_relative_to(home / ".cache")]
     assert (home / ".undo-hpc").stat().st_mode & 0o777 == 0o700 and ours not in own_places.temporary_folders()
     home.chmod(0o755)
-    assert set(caches()) == {"TORCH_EXTENSIONS_DIR", "VLLM_CACHE_ROOT", "HF_MODULES_CACHE"}, (
-        "none that is not theirs"
-    )
+    assert set(caches()) == {
+        "TORCH_EXTENSIONS_DIR",
+        "VLLM_CACHE_ROOT",
+        "HF_MODULES_CACHE",
+        "KERNELS_CACHE",
+    }, "none that is not theirs"
     own_places._new_home.cache_clear()
 
 

@@ -214,7 +214,10 @@ def _error_code(error: Any) -> int:
             value = int(value)
         if isinstance(value, int) and 400 <= value < 600:
             return value
-    words = json.dumps(error).lower()
+    try:
+        words = json.dumps(error).lower()
+    except RecursionError:  # read in a shallower place than this one
+        words = ""
     if "rate_limit" in words or "rate limit" in words:
         return 429
     return 400 if "invalid_request" in words else 500

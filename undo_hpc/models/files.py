@@ -81,8 +81,11 @@ def damaged_files(directory: Path) -> list[str]:
             found.append(f"{path.name}: {error}")
     index = directory / _INDEX_FILES[0]
     if index.is_file() and not found and not (directory / _WEIGHT_FILES[0]).is_file():
-        absent = sorted(json_object(index)["weight_map"].keys() - held)
-        if absent:
+        names = json_object(index).get("weight_map")
+        absent = sorted(names.keys() - held) if isinstance(names, dict) else []
+        if not isinstance(names, dict) or not names:
+            found.append(f"{index.name} names no weights (weight_map)")
+        elif absent:
             found.append(f"{index.name}: {len(absent)} tensors are in no file ({absent[0]} is the first)")
     return found
 
@@ -100,7 +103,7 @@ def _safetensors_names(path: Path) -> set[str]:
             needed = (
                 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
             )
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError("its header is damaged, or it is no safetensors file") from error
     if size < needed:
         raise ValueError(f"the file is cut short: {size:,} of {needed:,} bytes")

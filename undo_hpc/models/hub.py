@@ -3,32 +3,52 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from undo_hpc.errors import DataError
 
-_ETAG = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.+=-]{0,199}")
+_PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.+=-]{0,199}")
 
 
-def refuse_odd_etags() -> None:
-    """From here on huggingface_hub takes no ETag that is no plain name: it names files of its cache by them, so that a server (a mirror that
-    HF_ENDPOINT names) could have files of ours read, and others written, elsewhere. Before whatever downloads."""
-    from huggingface_hub import file_download
+def refuse_odd_names() -> None:
+    """From here on huggingface_hub takes no ETag and no commit from a server that is no plain name: it names files and folders of its cache by
+    them, so that a server (a mirror that HF_ENDPOINT names) could have files of ours read, and others written, elsewhere. Before whatever
+    downloads."""
+    from huggingface_hub import file_download, set_client_factory
+    from huggingface_hub.utils import _http
 
     normal = file_download._normalize_etag
     if getattr(normal, "asks", False):
         return
 
     def plain(etag: str | None) -> str | None:
-        found = normal(etag)
-        if found and not _ETAG.fullmatch(found):
-            raise DataError(
-                f"the Hub's answer names a file {found[:100]!r} (ETag), which is no plain name",
-                hint="is the server that HF_ENDPOINT names to be trusted?",
-            )
-        return found
+        return _plain(normal(etag), "ETag")
 
     plain.asks = True  # type: ignore[attr-defined]
     file_download._normalize_etag = plain
+    make = _http._GLOBAL_CLIENT_FACTORY
+
+    def client() -> Any:
+        made = make()
+        made.event_hooks = made.event_hooks | {
+            "response": [*made.event_hooks["response"], _require_plain_commit]
+        }
+        return made
+
+    set_client_factory(client)
+
+
+def _require_plain_commit(response: Any) -> None:
+    _plain(response.headers.get("X-Repo-Commit"), "X-Repo-Commit")
+
+
+def _plain(name: str | None, what: str) -> str | None:
+    if name and not _PLAIN.fullmatch(name):
+        raise DataError(
+            f"the Hub's answer names a file {name[:100]!r} ({what}), which is no plain name",
+            hint="is the server that HF_ENDPOINT names to be trusted?",
+        )
+    return name
 
 
 def check_hub_model(name: str, revision: str = "") -> None:

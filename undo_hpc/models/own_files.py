@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import DataError
-from undo_hpc.models.hub import refuse_odd_etags
+from undo_hpc.models.hub import refuse_odd_names
 from undo_hpc.system.data_files import json_object
 from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
 
@@ -43,10 +43,11 @@ _NEVER_LOADED = (".md", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".log")
 def own_files(path: str, revision: str = "") -> Iterator[None]:
     """For the loading of a model: `require_own_files` before and behind it (what lies in the Hub's cache is what was loaded then), and nothing
     that another user put there in between. Raises DataError, ConfigError, StorageError."""
-    if not Path(path).is_dir():
-        refuse_odd_etags()
+    local = Path(path) if Path(path).is_dir() else None
+    if local is None:
+        refuse_odd_names()
     # In the Hub's cache files come and go as they are fetched.
-    with undisturbed(_all_files(Path(path)) if Path(path).is_dir() else ()):
+    with undisturbed([*_all_files(local), *_indexed(local)] if local else ()):
         require_own_files(path, revision)
         yield
         require_own_files(path, revision)
@@ -69,13 +70,15 @@ def require_own_files(path: str, revision: str = "") -> None:
     settings of a tokenizer may name the file of a vocabulary, any file (a key of ours, /proc/self/environ), whose lines the student would hold.
     """
     folder = _folder_of(path, revision)
-    indexed = _indexed(folder)
+    for file in _indexed(folder):  # anywhere, by any name
+        require_not_lent(file)
+        require_no_stray_link(file, folder)
     for file in _all_files(folder):
         require_not_lent(file)
         if not file.is_file() and not file.is_dir():  # whoever opens a pipe waits for ever
             hint = "remove it, or copy the model again"
             raise DataError(f"{file} is a pipe or a device, and no file of a model", hint=hint)
-        if _is_loaded(file, folder, indexed):
+        if _is_loaded(file, folder):
             require_no_stray_link(file, folder)
     if _file_of(path, "adapter_config.json", revision):
         raise DataError(
@@ -108,21 +111,23 @@ def require_own_files(path: str, revision: str = "") -> None:
     _require_no_file_of_ours(path, folder)
 
 
-def _is_loaded(file: Path, folder: Path, indexed: set[str]) -> bool:
-    """Whether a library may read it: settings, vocabularies of all endings, templates and weights, not a README.md, or another checkpoint
-    that a link leads to."""
+def _is_loaded(file: Path, folder: Path) -> bool:
+    """Whether a library may read it by its name: settings, vocabularies of all endings, templates and weights, not a README.md, or another
+    checkpoint that a link leads to."""
     name = file.relative_to(folder)
     here = len(name.parts) == 1 or name.parts[0] == "additional_chat_templates"
-    return file.is_file() and file.suffix not in _NEVER_LOADED and (here or str(name) in indexed)
+    return file.is_file() and file.suffix not in _NEVER_LOADED and here
 
 
-def _indexed(folder: Path) -> set[str]:
-    """The files that indices of weights name."""
-    found = set[str]()
+def _indexed(folder: Path) -> list[Path]:
+    """The files that are there of those that indices of weights name (as `a//b`, too). Names that lead out of the folder are told with those
+    of other settings."""
+    found = dict[Path, None]()
     for index in folder.glob("*.index.json"):
         with contextlib.suppress(DataError, AttributeError):  # told where it is read
-            found |= set(map(str, json_object(index).get("weight_map", {}).values()))
-    return found
+            names = dict.fromkeys(map(str, json_object(index).get("weight_map", {}).values()))
+            found |= dict.fromkeys(folder / n for n in names if "\0" not in n and ".." not in Path(n).parts)
+    return [file for file in found if file.is_relative_to(folder) and file.is_file()]
 
 
 def _code_of_the_hub(config: Path | None) -> str:
@@ -173,10 +178,10 @@ def _places(value: str, folder: Path) -> Iterator[Path]:
         return
     for base in (folder, Path.cwd()):
         with contextlib.suppress(OSError, RuntimeError):  # no such user's home; links that go round
-            place = Path(os.path.normpath(base / Path(name).expanduser()))
-            if place.exists() and not (
-                place.is_relative_to(folder) or place.resolve().is_relative_to(folder.resolve())
-            ):
+            place = base / Path(name).expanduser()
+            # `..` behind a link leads above the end of that link
+            by_name = ".." not in Path(name).parts and place.is_relative_to(folder)
+            if place.exists() and not (by_name or place.resolve().is_relative_to(folder.resolve())):
                 yield place
 
 

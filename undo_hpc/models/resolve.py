@@ -120,4 +120,5 @@ def context_of(model: ModelConfig) -> int | None:
     settings = text_settings(model)
     scaling = settings.get("rope_scaling") or settings.get("rope_parameters") or {}
     context = settings.get("max_position_embeddings")
-    return context if isinstance(context, int) and "factor" not in scaling else None
+    known = isinstance(context, int) and isinstance(scaling, dict) and "factor" not in scaling
+    return context if known else None

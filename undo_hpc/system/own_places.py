@@ -32,7 +32,9 @@ _OF_CODE = {
     "TORCH_EXTENSIONS_DIR": "torch_extensions",
     "VLLM_CACHE_ROOT": "vllm",
     "HF_MODULES_CACHE": "huggingface/modules",
+    "KERNELS_CACHE": "huggingface/hub",  # kernels for attention are fetched as models are, and imported
 }
+_OF_THE_HUB = {"HF_MODULES_CACHE": "modules", "KERNELS_CACHE": "hub"}  # and the folder below HF_HOME
 
 
 def use_own_places() -> None:
@@ -77,9 +79,11 @@ def code_caches() -> dict[str, str]:
     found = {}
     for variable, below in _OF_CODE.items():
         place = os.environ.get(variable)
-        if variable == "HF_MODULES_CACHE" and not place and (home := os.environ.get("HF_HOME")):
-            place = str(Path(home, "modules"))
-        elif variable == _COMPILER and not place:
+        if not place and variable in _OF_THE_HUB:
+            inside = os.environ.get("HF_HUB_CACHE") if variable == "KERNELS_CACHE" else None
+            home = os.environ.get("HF_HOME")
+            place = inside or (str(Path(home, _OF_THE_HUB[variable])) if home else None)
+        if not place and variable == _COMPILER:
             place = _compiler_folder()
         elif below and not place:
             place = str(Path(above, below))
