@@ -49,6 +49,7 @@ def meeting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("VLLM_API_KEY", "sk-secret")
     monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CACHE_ROOT", "/local/cache")
     monkeypatch.delenv("VLLM_HOST_IP", raising=False)
     monkeypatch.setattr(vllm_nodes, "_LOOK_EVERY_S", 0.05)
     yield path
@@ -85,6 +86,7 @@ def test_the_others_start_with_the_same_arguments_start_again_and_end_with_the_f
 
     def start(arguments: dict[str, Any], rank: int, variables: dict[str, str]) -> subprocess.Popen[bytes]:
         assert rank == 1 and variables["VLLM_CPU_KVCACHE_SPACE"] == "1"
+        assert "VLLM_CACHE_ROOT" not in variables, "each node has its own: here another user may have made it"
         process = subprocess.Popen(["sleep", "600"], start_new_session=True)
         started.append((arguments, process))
         return process

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ from undo_hpc.system import own_places, ownership
 from undo_hpc.system.guard import guard
 from undo_hpc.system.invocation import python_module
 
-CUTE = "CUTE_DSL_CACHE_DIR"
 NOBODY = 54321  # a user that no system has
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
 
@@ -25,7 +25,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a fil
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, a temporary folder below it, and nothing set for caches."""
-    for variable in (*own_places._OF_CODE, "XDG_CACHE_HOME", "HF_HOME", ownership.TRUST):
+    for variable in (*own_places.CODE_CACHES, "XDG_CACHE_HOME", "HF_HOME", ownership.TRUST):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir()
@@ -36,8 +36,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def caches(also: str = "") -> dict[str, str]:
-    """What is set, but where CuTe's compiler keeps its code, which is always set."""
-    return {name: place for name, place in own_places.code_caches().items() if name == also or name != CUTE}
+    """What is set, but for the folders in that of torch's compiler, which are always set."""
+    always = own_places.IN_COMPILERS
+    return {
+        name: place for name, place in own_places.code_caches().items() if name == also or name not in always
+    }
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o2777])
@@ -137,7 +140,7 @@ def test_the_users_own_group_and_lists_that_give_nothing_are_nobody_else(
     assert ownership.others_can_replace(place)
 
 
-@pytest.mark.parametrize("variable", own_places._OF_CODE)
+@pytest.mark.parametrize("variable", own_places.CODE_CACHES)
 def test_no_code_is_run_from_a_cache_of_ours_that_a_group_may_rename(
     shared: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -261,17 +264,43 @@ def test_the_compilers_cache_is_in_no_folder_of_another_user(tmp_path: Path, hom
     assert caches() == elsewhere
 
 
-def test_the_code_of_cute_lies_in_no_folder_of_the_users_name_that_others_can_make(tmp_path: Path) -> None:
+def test_the_code_of_compilers_lies_in_no_folder_of_the_users_name_that_others_can_make(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "tmp").chmod(0o1777)
     compilers = Path(own_places._compiler_folder())
-    assert own_places.code_caches() == {CUTE: str(compilers / "cute_dsl")} and compilers.is_dir()
+    inside = own_places.IN_COMPILERS
+    assert own_places.code_caches() == {name: str(compilers / inside[name]) for name in inside}
+    assert compilers.is_dir()
     compilers.chmod(0o777)
     found = own_places.code_caches()
-    assert found[CUTE] == str(Path(found["TORCHINDUCTOR_CACHE_DIR"]) / "cute_dsl")
+    above = Path(found["TORCHINDUCTOR_CACHE_DIR"])
+    assert {name: found[name] for name in inside} == {name: str(above / inside[name]) for name in inside}
+
+
+def test_no_vocabulary_is_taken_from_a_cache_that_another_user_may_have_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default tiktoken reads what lies in the temporary folder under the digest of a file's path, in place of that file."""
+    from tiktoken.load import read_file_cached
+
+    monkeypatch.delenv("DATA_GYM_CACHE_DIR", raising=False)
+    monkeypatch.delenv("TIKTOKEN_CACHE_DIR", raising=False)
+    (vocabulary := tmp_path / "tokenizer.model").write_text("the model's own")
+    planted = tmp_path / "tmp/data-gym-cache" / hashlib.sha1(str(vocabulary).encode()).hexdigest()
+    planted.parent.mkdir()
+    planted.write_text("planted")
+    assert read_file_cached(str(vocabulary)) == b"planted", "the library as it is"
+    own_places.use_own_places()
+    assert read_file_cached(str(vocabulary)) == b"the model's own"
+    (mine := tmp_path / "mine").mkdir(0o700)
+    monkeypatch.setenv("TIKTOKEN_CACHE_DIR", str(mine))
+    own_places.use_own_places()
+    assert os.environ["TIKTOKEN_CACHE_DIR"] == str(mine)
 
 
 @as_root
-@pytest.mark.parametrize("variable", own_places._OF_CODE)
+@pytest.mark.parametrize("variable", own_places.CODE_CACHES)
 def test_no_code_is_run_from_a_cache_that_a_site_has_set_for_everybody(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
@@ -316,7 +345,7 @@ def test_no_code_is_run_from_another_users_folder_in_a_shared_cache(
 
 
 @as_root
-@pytest.mark.parametrize("variable", own_places._OF_CODE)
+@pytest.mark.parametrize("variable", own_places.CODE_CACHES)
 def test_no_code_is_run_from_a_cache_of_a_colleague_or_a_group(
     tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:

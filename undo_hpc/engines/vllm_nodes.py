@@ -26,6 +26,7 @@ from undo_hpc.storage.atomic import write_json
 from undo_hpc.storage.reading import read_fast
 from undo_hpc.system.invocation import python_module
 from undo_hpc.system.network import host_name, named_address, routed_address
+from undo_hpc.system.own_places import CODE_CACHES
 from undo_hpc.system.parent_death import DIE_WITH_PARENT, die_with_parent_if_asked
 
 log = logging.getLogger(__name__)
@@ -176,7 +177,7 @@ def _vllm_variables() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if (name.startswith("VLLM_") and name not in ("VLLM_HOST_IP", "VLLM_API_KEY", SOCKETS))
+        if (name.startswith("VLLM_") and name not in ("VLLM_HOST_IP", "VLLM_API_KEY", SOCKETS, *CODE_CACHES))
         or name in ("TORCH_COMPILE_DISABLE", "OMP_NUM_THREADS")
     }
 

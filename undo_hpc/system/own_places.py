@@ -16,12 +16,14 @@ from undo_hpc.system.ownership import EVERYBODY, is_trusted, others_can_replace,
 
 _OURS = Path(".cache", "undo-hpc")
 _BYTECODE = "PYTHONPYCACHEPREFIX"
-_COMPILER, _CUTE = "TORCHINDUCTOR_CACHE_DIR", "CUTE_DSL_CACHE_DIR"
+_COMPILER = "TORCHINDUCTOR_CACHE_DIR"
 # Caches from which libraries run what they find, and the folder below that of all caches (XDG_CACHE_HOME) where they lie by default. None: in the
 # user's home, or none at all.
-_OF_CODE = {
+CODE_CACHES = {
     _COMPILER: None,  # `_compiler_folder`
-    _CUTE: None,  # inside it
+    "CUTE_DSL_CACHE_DIR": None,  # inside it, as the next two
+    "QUACK_CACHE_DIR": None,
+    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": None,
     "TRITON_CACHE_DIR": None,
     "TRITON_HOME": None,
     "FLASHINFER_WORKSPACE_BASE": None,
@@ -33,6 +35,12 @@ _OF_CODE = {
     "VLLM_CACHE_ROOT": "vllm",
     "HF_MODULES_CACHE": "huggingface/modules",
     "KERNELS_CACHE": "huggingface/hub",  # kernels for attention are fetched as models are, and imported
+}
+# By default in /tmp/USER, where another user may be first (cutlass/base_dsl/cache_helpers.py, torch/_vendor/quack/cache/jit.py).
+IN_COMPILERS = {
+    "CUTE_DSL_CACHE_DIR": "cute_dsl",
+    "QUACK_CACHE_DIR": "quack",
+    "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": "flash_attention",
 }
 _OF_THE_HUB = {"HF_MODULES_CACHE": "modules", "KERNELS_CACHE": "hub"}  # and the folder below HF_HOME
 
@@ -46,6 +54,10 @@ def use_own_places() -> None:
         if value := os.environ.get(name):
             os.environ[name] = os.pathsep.join(filter(None, value.split(os.pathsep)))
     leave_shared_temporary_folder()
+    place = os.environ.get("TIKTOKEN_CACHE_DIR") or os.environ.get("DATA_GYM_CACHE_DIR")
+    if not (place and is_own(Path(place))) and not is_trusted(EVERYBODY):
+        # none: by default vocabularies are taken from TMPDIR/data-gym-cache, whoever made that, by the names of their files alone
+        os.environ["TIKTOKEN_CACHE_DIR"] = ""
 
 
 def leave_shared_temporary_folder() -> None:
@@ -77,7 +89,7 @@ def code_caches() -> dict[str, str]:
         return {}
     above = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     found = {}
-    for variable, below in _OF_CODE.items():
+    for variable, below in CODE_CACHES.items():
         place = os.environ.get(variable)
         if not place and variable in _OF_THE_HUB:
             inside = os.environ.get("HF_HUB_CACHE") if variable == "KERNELS_CACHE" else None
@@ -87,16 +99,14 @@ def code_caches() -> dict[str, str]:
             place = _compiler_folder()
         elif below and not place:
             place = str(Path(above, below))
-        elif not place and variable != _CUTE and _home_is_for_everybody():
+        elif not place and variable not in IN_COMPILERS and _home_is_for_everybody():
             place = "~"  # somewhere below it
         # as libraries do: `~` stays where nobody knows a home
         if place and not is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
             found[variable] = str((_at_home() or _new_home() / _OURS) / variable.lower())
     compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
-    if compiler and not os.environ.get(_CUTE):
-        # not in /tmp/USER, where another user may be first (cutlass/base_dsl/cache_helpers.py)
-        found[_CUTE] = str(Path(compiler) / "cute_dsl")
-    return found
+    unset = [name for name in IN_COMPILERS if compiler and not os.environ.get(name)]
+    return found | {name: str(Path(compiler, IN_COMPILERS[name])) for name in unset}
 
 
 def _compiler_folder() -> str:
