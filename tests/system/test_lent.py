@@ -18,7 +18,7 @@ from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.models.own_files import own_files
 from undo_hpc.models.resolve import resolve_model
 from undo_hpc.prompts import load_prompts
-from undo_hpc.system import ownership
+from undo_hpc.system import lent, ownership
 from undo_hpc.system.lent import require_not_lent, stray_link, undisturbed
 
 
@@ -315,6 +315,32 @@ def test_a_place_that_never_stands_still_is_not_read(tmp_path: Path, monkeypatch
     monkeypatch.setattr("undo_hpc.system.lent.time.sleep", lambda _: swap(file, file.with_name("bad")))
     with pytest.raises(StorageError, match="while it was read"), undisturbed([file]):
         raise AssertionError("it was read")
+
+
+@as_root
+def test_what_appears_for_a_moment_in_an_empty_folder_is_seen(tmp_path: Path) -> None:
+    """A link to a key of ours, laid and taken away while an empty folder of a model, or of a data set, was read."""
+    folder = theirs(tmp_path).parent
+    (empty := folder / "empty").mkdir()
+    os.chown(empty, NOBODY, -1)
+    with pytest.raises(StorageError, match="while it was read"), undisturbed([folder / "a.txt", empty]):
+        (empty / "link").symlink_to("/etc/hostname")
+        (empty / "link").unlink()
+
+
+@as_root
+def test_times_of_whole_seconds_are_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On Lustre what comes and goes within the second of the first look leaves no mark."""
+    file = theirs(tmp_path)
+    look, waited = lent._standing, list[float]()
+    coarse = lambda files: {  # noqa: E731
+        at: each._replace(changed=each.changed // 10**9 * 10**9) for at, each in look(files).items()
+    }
+    monkeypatch.setattr(lent, "_standing", coarse)
+    monkeypatch.setattr("undo_hpc.system.lent.time.sleep", waited.append)
+    with undisturbed([file]):
+        pass
+    assert waited and waited[0] > 1.0
 
 
 @as_root

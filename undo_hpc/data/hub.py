@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -126,12 +127,23 @@ def _own_files_only(hub: str) -> Iterator[None]:
         return found
 
     data_files.resolve_pattern = of_its_own
-    here = [file for file in Path(hub).rglob("*") if file.is_file()] if Path(hub).is_absolute() else []
     try:
-        with undisturbed(here):
+        with undisturbed(_all_below(Path(hub)) if Path(hub).is_absolute() else ()):
             yield
     finally:
         data_files.resolve_pattern = find
+
+
+def _all_below(folder: Path) -> list[Path]:
+    """Files and folders, empty ones too, in which a file may appear; also those that links lead to."""
+    found, seen = list[Path](), set[Path]()
+    for at, folders, files in os.walk(folder.resolve(), followlinks=True):
+        if (real := Path(at).resolve()) in seen:  # links that go round
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(at), real, *(Path(at, name) for name in files)]
+    return found
 
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:

@@ -30,6 +30,7 @@ from undo_hpc.system.ownership import (
 # Of the stores of the Hub's cache, git-annex and DVC: a name that is a digest leads to no file that somebody would know.
 _DIGEST = re.compile(r"[0-9a-f]{30,64}|[A-Z0-9_]+-s\d+(-[mSC]\d+)*--.+")
 _TICK_S = 0.02  # in which the times of a file system move on
+_COARSE_TICK_S = 1.1  # where they are whole seconds, as those of Lustre
 
 
 class Look(NamedTuple):
@@ -47,16 +48,19 @@ Standing = dict[Path, Look]
 
 @contextlib.contextmanager
 def undisturbed(files: Iterable[Path]) -> Iterator[None]:
-    """For looks at files and the reading of them. Another user who owns a folder on the way can put a link in place of what lies there
-    between a look and the reading, and take it away before the next look; but not without a mark in its time of change. Nothing where
-    there is no such folder (a group's own folders are busy with its work, and it is trusted with more: docs/security.md). Raises
-    StorageError, behind the reading or where they never stand still; OSError."""
+    """For looks at files, and at folders in which none may appear, and for the reading of them. Another user who owns a folder on the way can
+    put a link in place of what lies there between a look and the reading, and take it away before the next look; but not without a mark in its
+    time of change. Nothing where there is no such folder (a group's own folders are busy with its work, and it is trusted with more:
+    docs/security.md). Raises StorageError, behind the reading or where they never stand still; OSError."""
     files = list(files)
     for _ in range(20):
         before = _standing(files)
         if not before:
             break
-        time.sleep(_TICK_S)  # what changes from here on is later than these times
+        coarse = any(look.changed % 10**9 == 0 for look in before.values())
+        time.sleep(
+            _COARSE_TICK_S if coarse else _TICK_S
+        )  # what changes from here on is later than these times
         if not (changed := _changed(before, _standing(files), files)):
             break
     else:
@@ -95,7 +99,7 @@ def _is_known(owner: int) -> bool:
 def _changed(before: Standing, now: Standing, files: Iterable[Path]) -> list[Path]:
     """What another user has renamed, made or removed. Folders farther up may get new entries meanwhile (a colleague downloads a model, our
     own run goes on). One that is renamed changes the folder above it, too, whatever is done to hide it; and one of ours is not written."""
-    near = {file.parent for file in files}
+    near = {file.parent for file in files} | set(files)
 
     def same(at: Path) -> bool:
         old, new = before.get(at), now.get(at)
