@@ -87,6 +87,7 @@ def test_whatever_a_template_does_is_an_error_of_one_kind() -> None:
         "{% if %}",
         "{{ messages[7].content }}",
         "{{ ''.__class__.__mro__ }}",
+        "{{ '\\ud800' }}",
     ):
         with pytest.raises(RenderError):
             ChatTemplate(source).render([], True)

@@ -291,6 +291,16 @@ def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
         load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
 
 
+def test_a_link_out_of_a_data_set_directory_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An unpacked one brought private rows without a word."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    (tmp_path / "exam.jsonl").write_text('{"problem": "2 + 2?", "answer": "4"}\n')
+    (tmp_path / "set/b.jsonl").symlink_to(tmp_path / "exam.jsonl")
+    load_problems(SourceConfig(hub=str(tmp_path / "set")))
+    assert any("is a link to a file outside of the data" in message for message in caplog.messages)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make files of another user")
 def test_another_users_link_in_a_shared_cache_brings_no_rows_of_ours(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,16 @@ def test_the_command_ends_without_a_traceback_and_the_automatic_push_says_why(
     assert "is not valid" in caplog.messages[-1]
 
 
+@pytest.mark.parametrize("answer", [(200, {}, {}), (200, [], {}), (429, {}, {"Retry-After": "\xb2"})])
+def test_an_answer_of_other_values_is_told(
+    publishable: Publishable, server: HubServer, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a mirror, or a proxy: it was an unexpected error of ours."""
+    server.fault = lambda method, path: answer if path == "/api/repos/create" else None
+    with pytest.raises(HubError):
+        push(publishable(), wait=lambda seconds: None)
+
+
 @pytest.mark.parametrize("status", [412, 429, 503, 504])
 @pytest.mark.parametrize("part", ["/api/validate-yaml", "/commit/", "/api/repos/create"])
 def test_it_is_waited_for(

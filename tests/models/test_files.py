@@ -134,3 +134,21 @@ def test_odd_values_in_a_model_are_told_and_end_no_command(tmp_path: Path, where
     assert told or where in ("scaling", "context") or (where == "header" and odd == {})
     context_of(ModelConfig(model=str(model)))
     fingerprint(model)
+
+
+def test_what_lies_beside_the_weights_is_nobodys_matter(tmp_path: Path) -> None:
+    """A pointer of Git LFS where only the sharded weights were fetched, and what macOS puts beside each file."""
+    model = complete(tmp_path / "m")
+    header = b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}}'
+    whole = len(header).to_bytes(8, "little") + header + b"x"
+    (model / "model.safetensors").write_bytes(whole)
+    before = fingerprint(model)
+    for name in ("consolidated.safetensors", "._model.safetensors", "ema.safetensors"):
+        (model / name).write_bytes(b"version https://git-lfs.github.com/spec/v1")
+    assert damaged_files(model) == [] == missing_parts(model)
+    (model / "model.safetensors").rename(model / "part.safetensors")
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "part.safetensors"}}')
+    assert damaged_files(model) == [] == missing_parts(model)
+    (model / "model.safetensors.index.json").write_text('{"weight_map": {"a": "ema.safetensors"}}')
+    assert "ema.safetensors" in missing_parts(model)[0] and damaged_files(model)
+    assert changed_files(before | {"._model.safetensors": "1:a"}, before) == []

@@ -250,3 +250,12 @@ def test_paths_that_tools_leave_in_settings_are_no_reason_to_refuse_a_model(tmp_
     (model / "training_config.json").write_text(json.dumps({"data": str(base / "config.json")}))
     (model / "tokenizer_config.json").write_text(json.dumps({"vocab_file": str(base / "config.json")}))
     require_own_files(str(model))
+    tokens = {"1": {"content": "../"}}
+    (model / "tokenizer_config.json").write_text(
+        json.dumps({"added_tokens_decoder": tokens, "vocab_file": str(base / "config.json")})
+    )
+    require_own_files(str(model))
+    (model / "tokenizer.json").unlink()  # then some tokenizers are made of it
+    (model / "vocab.txt").write_text("a")
+    with pytest.raises(DataError, match="a file outside of the model"):
+        require_own_files(str(model))

@@ -24,7 +24,8 @@ _FORMS = re.compile(
     r"|\[\|(?:system|user|assistant|tool|endofturn|Human|AI|SYS)\|\]"  # EXAONE, BlueLM
     r"|<reserved_\d{1,4}>|\[unused\d{1,4}\]|<[BE]OS_TOKEN>|<_(?:system|user|bot|end)>|<end_of_utterance>|\[SEP\]"
     # Baichuan, openPangu, Cohere, TeleChat, Idefics, YandexGPT
-    r"|<role>[A-Z]{3,12}</role>"  # Ling
+    r"|<role>[A-Z]{3,12}</role>|</?longcat_\w{1,20}>|</?(?:begin|beginning|end)_of_(?:sentence|document)>"  # Ling, LongCat, MiniMax
+    r"|<eo[had]>|<TOKENS_UNUSED_\d{1,3}>|<用户>|<AI>"  # the first InternLM, Yuan, MiniCPM
     r"|<seed:[be]os>|<SPECIAL_\d{1,3}>|<extra_id_\d{1,3}>|\]~b\]|\]~!b\[|\[e~\[|<sep>"  # Seed-OSS, Nemotron, MiniMax, Reka
 )
 _REASONING = frozenset(mark for pair in MARKS for mark in pair)

@@ -114,7 +114,9 @@ def prints_date(source: str) -> bool:
 def rendered(render: Callable[[], Any]) -> str:
     """What a template gives. Whatever it fails with becomes a RenderError: templates are code of other people."""
     try:
-        return str(render())
+        text = str(render())
+        text.encode()  # a lone surrogate is no text for any tokenizer
+        return text
     except Exception as error:
         raise RenderError(f"{type(error).__name__}: {error}".split("\n")[0][:300]) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +16,9 @@ from undo_hpc.data.tables import BadRow, decoded, require_different, short_decim
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models.hub import refuse_odd_names, unreachable
 from undo_hpc.system.credentials import hub_token, redacted
-from undo_hpc.system.lent import require_not_lent, undisturbed
+from undo_hpc.system.lent import require_not_lent, stray_link, undisturbed
+
+log = logging.getLogger(__name__)
 
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
 # The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
@@ -124,6 +127,8 @@ def _own_files_only(hub: str) -> Iterator[None]:
         found = find(pattern, base_path, *others, **named)
         for file in found if Path(hub).is_absolute() else ():
             require_not_lent(Path(file))
+            if led := stray_link(Path(file), Path(hub).resolve()):
+                log.warning("%s is a link to a file outside of the data, %s: its rows are read", *led)
         return found
 
     data_files.resolve_pattern = of_its_own

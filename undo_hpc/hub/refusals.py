@@ -66,11 +66,22 @@ def _is_no_json(error: Exception) -> bool:
     return isinstance(error, ValueError) and type(error).__name__ == "JSONDecodeError"
 
 
+def _met_in_an_answer(error: Exception) -> bool:
+    """Whether huggingface_hub's own lines met other values in an answer than they expect there (a mirror, a proxy's JSON)."""
+    at = error.__traceback__
+    while at is not None and at.tb_next is not None:
+        at = at.tb_next
+    module = at.tb_frame.f_globals.get("__name__", "") if at is not None else ""
+    return isinstance(error, LookupError | TypeError | AttributeError) and module.startswith(
+        "huggingface_hub."
+    )
+
+
 def _wait_of(error: Exception, number: int) -> float:
     """Seconds to wait: as the answer says (Retry-After, RateLimit), else 1, 2, 4 and so on."""
     response = getattr(error, "response", None)
     headers: Any = response.headers if response is not None else {}
-    if (said := str(headers.get("retry-after", "")).strip()).isdigit():
+    if (said := str(headers.get("retry-after", "")).strip()).isdecimal():
         return float(said) + 1
     if found := re.search(r"\bt\s*=\s*(\d+)", str(headers.get("ratelimit", ""))):
         return float(found[1]) + 1
@@ -106,7 +117,7 @@ def explain(error: Exception, hub: HubConfig, repo: str, token: str = "") -> Und
         return HubError(
             f"{where} cannot be reached ({type(error).__name__})", hint=f"check the network; {_CONTINUE}"
         )
-    if _is_no_json(error):
+    if _is_no_json(error) or _met_in_an_answer(error):
         return HubError(
             f"{where} answered in a way that cannot be read",
             hint=f"check hub.endpoint and proxies; {_CONTINUE}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import zipfile
@@ -12,8 +13,8 @@ from undo_hpc.errors import DataError
 from undo_hpc.system.data_files import json_object
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model", "tekken.json")  # fmt: skip
-_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-_INDEX_FILES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")  # fmt: skip
+_INDEX_FILES = _WEIGHT_FILES[1::2]
 _LATER_FILES = (
     "added_tokens.json",
     "merges.txt",
@@ -29,9 +30,10 @@ def missing_parts(directory: Path) -> list[str]:
         found.append("config.json")
     if not any((directory / name).is_file() for name in _TOKENIZER_FILES):
         found.append("tokenizer files (tokenizer.json)")
-    weights = [directory / name for name in _WEIGHT_FILES if (directory / name).is_file()][:1]
-    index = next((directory / name for name in _INDEX_FILES if (directory / name).is_file()), None)
-    if not weights and index is not None:
+    weights, index = [], _first(directory)
+    if index is not None and index.name not in _INDEX_FILES:
+        weights = [index]
+    elif index is not None:
         try:
             names = sorted(set(map(str, json_object(index)["weight_map"].values())))
         except (DataError, KeyError, AttributeError) as error:
@@ -44,7 +46,7 @@ def missing_parts(directory: Path) -> list[str]:
                 f"{len(absent)} of {len(names)} weight files named in {index.name} ({absent[0]} is the first)"
             )
         weights = [directory / name for name in names if name not in absent]
-    elif not weights:
+    else:
         found.append("weights (model.safetensors)")
     for path in weights:
         with path.open("rb") as file:
@@ -70,8 +72,7 @@ def damaged_files(directory: Path) -> list[str]:
                 json_object(directory / name)
         except DataError as error:
             found.append(error.message)
-    paths = sorted({*directory.glob("*.safetensors"), *directory.glob("pytorch_model*.bin")})
-    for path in paths:
+    for path in _weights(directory):
         try:
             if path.suffix == ".safetensors":
                 held |= _safetensors_names(path)
@@ -80,7 +81,7 @@ def damaged_files(directory: Path) -> list[str]:
         except ValueError as error:
             found.append(f"{path.name}: {error}")
     index = directory / _INDEX_FILES[0]
-    if index.is_file() and not found and not (directory / _WEIGHT_FILES[0]).is_file():
+    if _first(directory) == index and not found:
         names = json_object(index).get("weight_map")
         absent = sorted(names.keys() - held) if isinstance(names, dict) else []
         if not isinstance(names, dict) or not names:
@@ -88,6 +89,23 @@ def damaged_files(directory: Path) -> list[str]:
         elif absent:
             found.append(f"{index.name}: {len(absent)} tensors are in no file ({absent[0]} is the first)")
     return found
+
+
+def _weights(directory: Path) -> list[Path]:
+    """The weights that are loaded: one file, or those that an index names. What lies beside them (Mistral's consolidated.safetensors as a
+    pointer, macOS's ._ files) is nobody's matter."""
+    first = _first(directory)
+    if first is None or first.name not in _INDEX_FILES:
+        return [first] if first else []
+    with contextlib.suppress(DataError, AttributeError):
+        names = dict.fromkeys(map(str, json_object(first).get("weight_map", {}).values()))
+        return [path for name in names if "\0" not in name and (path := directory / name).is_file()]
+    return []
+
+
+def _first(directory: Path) -> Path | None:
+    """The file of weights, or their index, that transformers takes of those that are there."""
+    return next((path for name in _WEIGHT_FILES if (path := directory / name).is_file()), None)
 
 
 def _safetensors_names(path: Path) -> set[str]:
@@ -128,7 +146,10 @@ def fingerprint(directory: Path) -> dict[str, str]:
         *_LATER_FILES,
     )
     paths = [directory / name for name in names if (directory / name).is_file()]
-    paths += [path for pattern in ("*.safetensors", "pytorch_model*.bin") for path in directory.glob(pattern)]
+    # `[!.]`: no ._ files, which macOS makes beside others, and a copy brings or does not
+    paths += [
+        path for pattern in ("[!.]*.safetensors", "pytorch_model*.bin") for path in directory.glob(pattern)
+    ]
     found = dict.fromkeys(_LATER_FILES, "") | {path.name: _sampled(path) for path in paths}
     return dict(sorted(found.items()))
 
@@ -136,7 +157,7 @@ def fingerprint(directory: Path) -> dict[str, str]:
 def changed_files(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """The names by which two fingerprints differ. Of a file that an older version did not look at nothing is known."""
     unknown = {name for name in _LATER_FILES if name not in before or name not in now}
-    names = before.keys() | now.keys()
+    names = {name for name in before.keys() | now.keys() if not name.startswith("._")}  # counted until 0.2
     return sorted(name for name in names - unknown if before.get(name) != now.get(name))
 
 

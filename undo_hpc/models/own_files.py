@@ -33,7 +33,8 @@ _SETTINGS = (
 )  # fmt: skip
 _SAID = {
     "_name_or_path", "name_or_path", "model_name_or_path", "base_model", "base_model_name_or_path", "tokenizer", "tokenizer_file",
-    "special_tokens_map_file", "vocab_file",
+    "special_tokens_map_file", "vocab_file", "base_model_config", "merged_from", "init_from", "resume_from_checkpoint", "trained_on",
+    "dataset", "added_tokens_decoder",
 }  # fmt: skip
 _KERNELS = ("attn_implementation", "experts_implementation")
 _NEVER_LOADED = (".md", ".png", ".jpg", ".jpeg", ".svg", ".pdf", ".log")
@@ -144,9 +145,11 @@ def _code_of_the_hub(config: Path | None) -> str:
 
 def _require_no_file_of_ours(path: str, folder: Path) -> None:
     """Refuses settings and indices of weights with a value that is a file or a model outside of the folder, seen from there or from here."""
+    # Without it some tokenizers (Gemma's) are made of the file that they name.
+    said = _SAID if (folder / "tokenizer.json").is_file() else _SAID - {"vocab_file", "tokenizer_file"}
     for file in sorted({each for pattern in _SETTINGS for each in folder.glob(pattern) if each.is_file()}):
         try:
-            values = [text for keys, text in _texts(json_object(file)) if not _SAID & set(keys)]
+            values = [text for keys, text in _texts(json_object(file)) if not said & set(keys)]
         except DataError:  # told where it is read
             continue
         for value in dict.fromkeys(values):

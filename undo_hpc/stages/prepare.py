@@ -33,6 +33,7 @@ from undo_hpc.data.rationales import Rationales, load_rationales
 from undo_hpc.errors import DataError, EvidenceError
 from undo_hpc.models.files import changed_files, damaged_files, fingerprint
 from undo_hpc.models.hub import check_hub_model
+from undo_hpc.models.own_files import require_own_files
 from undo_hpc.models.resolve import loaded_models, resolve_model
 from undo_hpc.pipeline.run import Run
 from undo_hpc.records import SPLITS, Problem, normalise_text
@@ -275,6 +276,7 @@ def describe_model(model: ModelConfig) -> dict[str, Any]:
             )
         return {"model": place, "files": fingerprint(Path(place))}
     check_hub_model(place, model.revision)
+    require_own_files(place, model.revision)  # of the cache: a task would refuse it hours later
     return {"model": place, "files": {}}
 
 

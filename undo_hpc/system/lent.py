@@ -126,9 +126,10 @@ def require_not_lent(path: Path) -> None:
         owner = link.lstat().st_uid
         if not (_may_read(owner, path) or is_trusted(EVERYBODY) or is_ours(owner, link.parent)):
             name, file = user_name(owner), path.resolve()
+            known = "" if _groups_of(owner) else " (as far as this system knows: not their groups)"
             raise ConfigError(
-                f"{link} is a link of another user, {name}, to a file that they may not read themselves, {file}: they could read it in what "
-                "comes of it",
+                f"{link} is a link of another user, {name}, to a file that they may not read themselves{known}, {file}: they could read it "
+                "in what comes of it",
                 hint=f"put a copy of the folder where you alone can write; or, if it is meant so: export {TRUST}={name}",
             )
 
@@ -173,14 +174,18 @@ def _links_to(path: Path) -> Iterator[Path]:
 
 def _may_read(user: int, path: Path) -> bool:
     """Whether a user may read a file, by the modes and access control lists of it and of the folders that it lies in."""
-    file, groups = path.resolve(), list[int]()
+    file, groups = path.resolve(), _groups_of(user)
     if file.stat().st_uid == user:
         return True
-    with contextlib.suppress(KeyError, OSError):  # a user without a name is in no group that we know
-        groups = os.getgrouplist(pwd.getpwuid(user).pw_name, pwd.getpwuid(user).pw_gid)
     return _grants(file, READ, user, groups) and all(
         _grants(each, ENTER, user, groups) for each in file.parents
     )
+
+
+def _groups_of(user: int) -> list[int]:
+    with contextlib.suppress(KeyError, OSError):  # a user without a name is in no group that we know
+        return os.getgrouplist(pwd.getpwuid(user).pw_name, pwd.getpwuid(user).pw_gid)
+    return []
 
 
 def _grants(path: Path, right: int, user: int, groups: list[int]) -> bool:
