@@ -75,7 +75,7 @@ def test_a_users_strict_shell_does_not_undo_the_requeue_and_nothing_starts_in_a_
         (tmp_path / name).chmod(0o755)
     if paused:
         (tmp_path / "PAUSED").touch()
-    script = f"set -euo pipefail\nsource {PRELUDE}\nundo_task generate {tmp_path} 0\n"
+    script = f"set -euf -o pipefail\nsource {PRELUDE}\nundo_task generate {tmp_path} 0\n"
     environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "7"}
     done = subprocess.run(
         ["bash", "-c", script], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60

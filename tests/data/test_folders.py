@@ -33,6 +33,7 @@ def test_folders(tmp_path: Path) -> None:
     write_jsonl(parts / "b.jsonl", [{"problem": "b", "answer": 1}])
     write_jsonl(parts / "a.jsonl", [{"problem": "a", "answer": 1}, {"problem": "c", "answer": ""}])
     (parts / "notes.md").write_text("not data")
+    (parts / "._a.jsonl").write_bytes(b"\0\5\x16\7")  # what macOS puts beside a file
     loaded = load(parts)
     assert [(p.problem, p.idx) for p in loaded.problems] == [("a", 0), ("b", 2)]
     assert [f["file"] for f in loaded.source["files"]] == ["a.jsonl", "b.jsonl"]
@@ -41,6 +42,9 @@ def test_folders(tmp_path: Path) -> None:
     assert [p.problem for p in load_problems(SourceConfig(path="b*"), base_dir=parts).problems] == ["b"]
     with pytest.raises(DataError, match="no data file matches"):
         load(parts / "*.csv")
+    with pytest.raises(DataError) as caught:
+        load(Path("$HOME/a.jsonl"))
+    assert "are not replaced" in caught.value.hint
 
 
 def test_a_folder_with_a_train_and_a_test_file_gives_the_split_that_is_asked_for(tmp_path: Path) -> None:

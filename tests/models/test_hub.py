@@ -22,9 +22,17 @@ def test_no_answer_of_the_hub_names_a_file_elsewhere(etag: str) -> None:
     refuse_odd_names()
     with pytest.raises(DataError, match="is no plain name"):
         file_download._normalize_etag(f'"{etag}"')
-    known = ['"1"', 'W/"5d41402abc4b2a76b9719d911017c592"', '"' + "a" * 64 + '"', '"33a64df5-1f"', None]
+    known = [
+        '"1"',
+        'W/"5d41402abc4b2a76b9719d911017c592"',
+        '"' + "a" * 64 + '"',
+        '"33a64df5-1f"',
+        '"{SHA1{e5b8}}"',
+        '"80e9e1:0"',
+        None,
+    ]
     assert [file_download._normalize_etag(each) for each in known] == [
-        "1", "5d41402abc4b2a76b9719d911017c592", "a" * 64, "33a64df5-1f", None]  # fmt: skip
+        "1", "5d41402abc4b2a76b9719d911017c592", "a" * 64, "33a64df5-1f", "{SHA1{e5b8}}", "80e9e1:0", None]  # fmt: skip
 
 
 def test_no_commit_of_the_hub_leads_out_of_its_cache(

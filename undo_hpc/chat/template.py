@@ -66,8 +66,8 @@ class ChatTemplate:
 
     @classmethod
     def load(cls, folder: Path, *, kwargs: Mapping[str, Any] | None = None, date: str = "") -> ChatTemplate:
-        """From a model directory's chat_template.jinja, tokenizer_config.json or chat_template.json. Raises DataError where there
-        is none.
+        """From a model directory's chat_template.jinja or tokenizer_config.json, as transformers takes a tokenizer's. Raises DataError where
+        there is none.
         """
         path = folder / "tokenizer_config.json"
         settings = json_object(path) if path.is_file() else {}
@@ -77,9 +77,6 @@ class ChatTemplate:
             source = own.read_text(encoding="utf-8") if own.is_file() else settings.get("chat_template")
         except ValueError as error:
             raise DataError(f"{own} is not UTF-8: {error}", hint="copy the model's file again") from error
-        older = folder / "chat_template.json"  # where processors kept it before
-        if not source and older.is_file():
-            source = json_object(older).get("chat_template")
         if isinstance(source, list):  # several named ones
             named = {str(each.get("name")): each.get("template") for each in source if isinstance(each, dict)}
             source = named.get("default")

@@ -271,7 +271,7 @@ undo_import_from() {
 # Exit codes: 0 complete; 75 saved, start me again; 3 work left over; 2 wrong input; 1 failed.
 undo_task() {
   local stage=$1 run_dir=$2 iteration=$3 offset=${4:-0} group=${5:-1} total=${6:-0}
-  set +eu  # a user's setup lines may have set them, and a step's exit code must not end this script
+  set +euf  # a user's setup lines may have set them, and a step's exit code must not end this script
   undo_lists
   local first=$(( (${SLURM_ARRAY_TASK_ID:-0} + offset) * group )) index code try worst=0 stride=1 ahead=
   local last=$(( first + group - 1 ))

@@ -47,7 +47,8 @@ def data_files(path: Path, split: str, *, split_is_asked: bool, config: str = ""
     if not path.exists():
         near = sorted(p.name for p in path.parent.iterdir() if is_data(p)) if path.parent.is_dir() else []
         beside = f"; data files in {path.parent}: {', '.join(near[:8])}" if near else ""
-        raise DataError(f"no such file or folder: {path}", hint=f"check the path{beside}")
+        variable = "; variables such as $HOME are not replaced (~ is)" if "$" in str(path) else ""
+        raise DataError(f"no such file or folder: {path}", hint=f"check the path{beside}{variable}")
     if path.is_file():
         return [[path]]
     if not path.is_dir():
@@ -71,7 +72,10 @@ def _matching(path: Path) -> list[Path]:
     first = next(i for i, part in enumerate(parts) if any(sign in part for sign in "*?["))
     try:
         found = Path(*parts[:first]).glob(str(Path(*parts[first:])))
-        files = sorted(p for p in found if p.is_file() and is_data(p))
+        # As in a shell: `*` gives no hidden names, such as those that macOS puts beside files.
+        files = sorted(
+            p for p in found if p.is_file() and is_data(p) and (path.name[0] == "." or p.name[0] != ".")
+        )
     except (ValueError, OSError) as error:
         raise DataError(
             f"{path} is no pattern of files: {error}", hint="for example data/*.parquet"

@@ -7,7 +7,7 @@ from typing import Any
 
 from undo_hpc.errors import DataError
 
-_PLAIN = re.compile(r"[0-9A-Za-z_-][0-9A-Za-z_.+=-]{0,199}")
+_PLAIN = re.compile(r"[^./\\\s\0-\x1f\x7f][^/\\\s\0-\x1f\x7f]{0,199}")  # mirrors have many forms of ETags
 
 
 def refuse_odd_names() -> None:
