@@ -114,6 +114,21 @@ def test_another_stopping_rule_keeps_all_iterations_and_decides_by_itself(tmp_pa
     assert state.iteration == 2 and not state.lost and not state.damaged
 
 
+@pytest.mark.parametrize("change", ["iterations=1", "stop.epsilon=0.9"])
+def test_no_iteration_is_taken_over_behind_the_end_of_the_new_run(change: str, tmp_path: Path) -> None:
+    """One iteration fewer, or a rule that ends earlier: what the donor has beyond would be told as the new run's own."""
+    going_on = ("iterations=3", "stop.enabled=true", "stop.patience=3")
+    donor = builder(tmp_path / "donor", *going_on).play(3)
+    run = builder(tmp_path / "run", *going_on, "stop.patience=1", change).run
+    taken = take_over(run, donor)
+    last = 1 if change.startswith("stop") else 0
+    assert {k for k, stage in taken if stage == "advance"} == set(range(last + 1))
+    state = current_state(run)
+    assert run.layout.iterations() == list(range(last + 1)) and not state.missing
+    assert state.decision is not None and state.decision.action != "continue"
+    assert state.decision.best_iteration <= last
+
+
 def test_files_are_links_and_other_inputs_are_not_taken(tmp_path: Path, donor: Run) -> None:
     run = builder(tmp_path / "run", "train.epochs=9").run
     take_over(run, donor)

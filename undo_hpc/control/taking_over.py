@@ -3,7 +3,7 @@ it by this rule.
 
 What is taken over is proven: the keys that a stage reads are the same, the models, the problems by digest, what the teacher is asked by
 digest, and outputs are what their manifests say. The first iteration that is not taken over whole is the last one that is looked at: what
-follows rests on it.
+follows rests on it. So is the one behind which the taker ends by its own rule (`stop`, `iterations`, `until`).
 """
 
 from __future__ import annotations
@@ -148,6 +148,8 @@ def take_over(
         plan = run.plan(number) or make_plan(run, number, like=plans[0][1])
         if not _take_iteration(run, plan, plans, taken):
             break
+        if read_metrics(run, number)["decision"]["action"] != "continue":
+            break  # the donor went on, by its own rule
         number += 1
     for donor_id in dict.fromkeys(donor_id for donor_id, _, _ in taken):
         tasks = sum(count for (name, _, _), count in taken.items() if name == donor_id)

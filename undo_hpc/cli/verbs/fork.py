@@ -1,7 +1,7 @@
 """A new run with other values, which takes over from an existing one each stage that they do not touch: as links, without doing it again.
 
 With another learning rate it keeps all rationales, the untrained student's answers and the distilled set of iteration 0; with another stopping
-rule, all iterations. It is made, not started: the command that starts it is shown.
+rule, all iterations up to where that rule ends. It is made, not started: the command that starts it is shown.
 """
 
 from __future__ import annotations
