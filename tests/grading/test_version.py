@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import undo_hpc
-from undo_hpc.checkers import JUDGE_VERSION
+from undo_hpc.checkers import CODE_VERSION, JUDGE_VERSION
 from undo_hpc.grading import CHECKER_VERSION
 
 ROOT = Path(undo_hpc.__file__).parent
@@ -14,6 +14,10 @@ ROOT = Path(undo_hpc.__file__).parent
 KNOWN = {
     "grading": (CHECKER_VERSION, "2.5", "837f3a4316a2bcf2"),
     "checkers/judge.py": (JUDGE_VERSION, 2, "f43d64d3556e037f"),
+    "checkers/code.py": (CODE_VERSION, 2, "17e462bb9ce74ceb"),
+    "checkers/start.py": (CODE_VERSION, 2, "0a0476088312d1dc"),
+    "checkers/inside.py": (CODE_VERSION, 2, "f29dc20bbf3db030"),
+    "checkers/sandbox.py": (CODE_VERSION, 2, "cae0584bff762472"),
 }
 
 

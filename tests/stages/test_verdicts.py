@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.stages.build import make_problems, make_run
+from undo_hpc.checkers import CODE_VERSION
+from undo_hpc.config.load import override
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import CHECKER_VERSION
 from undo_hpc.pipeline.run import Run
@@ -31,6 +33,7 @@ def test_the_checker_is_the_built_in_one_or_the_users(run: Run) -> None:
         update={"grading": run.config.grading.model_copy(update={"checker": "mine:Checker"})}
     )
     assert checker_version(own) == "mine:Checker"
+    assert checker_version(override(run.config, ["grading.checker=code"])) == f"code ({CODE_VERSION})"
 
 
 def test_answers_of_one_iteration_are_of_one_checker(run: Run) -> None:

@@ -1,5 +1,5 @@
 """Checkers beside the built-in one: exact text, code that is run in a sandbox, a command of the user's, a judge for what is undecided."""
 
-JUDGE_VERSION = (
-    2  # of what a judge is asked, and what of its words counts: verdicts of two are never compared
-)
+# Verdicts of two versions are never compared.
+CODE_VERSION = 2  # of how a program is run and when it has passed
+JUDGE_VERSION = 2  # of what a judge is asked, and what of its words counts

@@ -15,11 +15,11 @@ from undo_hpc.records import Grade
 log = logging.getLogger(__name__)
 # Linear: no part gives back what it has read, and a fence without a line behind it is one with nothing in it.
 _FENCED = re.compile(r"```[ \t]*+([\w+-]*+)[^\n]*+(?:\n|\Z)(.*?)(?:\n[ \t]*+```|\Z)", re.DOTALL)
-_PASSED = "undo-hpc: all tests passed"
 
 
 class CodeChecker:
-    """Runs the last block of Python in an answer with the ground truth (Python that raises where a test fails) behind it.
+    """Runs the last block of Python in an answer with the ground truth (Python that raises where a test fails) behind it. The answer
+    is a module, as it is to HumanEval's and MBPP's harnesses: what it does as `__main__` is left out; the ground truth is `__main__`.
 
     Args:
         deadline_s, memory_mb: bounds of one program.
@@ -39,28 +39,29 @@ class CodeChecker:
         program = last_program(visible(item.prediction))
         if program is None:
             return Grade("no_answer", "", "code")
-        # The marker is printed after the tests: an answer that ends the process early has passed none of them. (One that sets out to
-        # deceive can: the tests run in its own process. Look at answers before figures of programs are believed.)
-        marker = f"{_PASSED} {hash((item.gold, program)) & 0xFFFFFFFF:08x}"
-        done = run_python(
-            f"{program}\n\n{item.gold}\nprint({marker!r})\n",
-            seconds=self._deadline_s,
-            megabytes=self._memory_mb,
-        )
-        if missing := TAKEN - done.taken:
-            self._warn(missing)
-        if done.code == 0 and done.output.rstrip().endswith(marker):
+        # An answer that ends the process early has passed none of the tests. (One that sets out to deceive can: they run in its own
+        # process. Look at answers before figures of programs are believed.)
+        done = run_python(program, item.gold, seconds=self._deadline_s, megabytes=self._memory_mb)
+        self._warn(done.taken)
+        if done.passed:
             return Grade("correct", program, "code")
         last = next((line for line in reversed(done.output.splitlines()) if line.strip()), "")
         why = "time limit" if done.too_long else last or f"exit code {done.code}"
         return Grade("wrong", program, "code", extra={"why": why[:200]})
 
-    def _warn(self, missing: Set[str]) -> None:
-        if not self._warned:
-            self._warned = True
+    def _warn(self, taken: Set[str]) -> None:
+        if self._warned:
+            return
+        self._warned = True
+        if missing := TAKEN - taken:
             log.warning(
                 "this system does not let us keep programs that are tested from %s of other programs of this user (docs/security.md)",
                 " and ".join(sorted(missing)),
+            )
+        if "threads" in taken:
+            log.warning(
+                "on this system programs that are tested can start no threads and no child processes: those that do are wrong "
+                "(grading.checker: code; docs/recipes.md)"
             )
 
 

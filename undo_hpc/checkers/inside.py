@@ -1,7 +1,7 @@
-"""Run inside of the sandbox's process: gives rights away, then becomes the program. Standard library only.
+"""Run inside of the sandbox's process: gives rights away, then becomes the program (`start.py`). Standard library only.
 
-`python -I inside.py SECONDS MEGABYTES FOLDER PROGRAM DESCRIPTOR`. Says on that descriptor that it has started and what could be taken away:
-'network', 'files', 'processes'.
+`python -I inside.py SECONDS MEGABYTES FOLDER DESCRIPTOR PROGRAM TESTS`. Says on that descriptor that it has started, the word by which
+tests that have passed are known, and what could be taken away: 'network', 'files', 'processes', and 'threads' where it can start none.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import os
 import platform
 import resource
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ _BIND, _PRIVATE, _RECURSIVE, _HARMLESS = (
 _NOBODY = 65534
 _NO_DEVICES, _BOUNDS = 0x6, b"size=64m,nr_inodes=10000,mode=0700"  # of the folder in memory
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
+# Processes and threads of one program, with the two around it: a ThreadPoolExecutor takes up to 32.
+_MOST = 64
+_LOOKED_MS = 100  # from one look at the memory of its processes to the next
 _CALLS = {
     "x86_64": (0xC000003E, 53, 248, (41, 29, 64, 68, 319)),
     "aarch64": (0xC00000B7, 199, 217, (198, 194, 190, 186, 279)),
@@ -74,30 +78,45 @@ class _Steps(ctypes.Structure):
     _fields_ = (("number", ctypes.c_uint16), ("first", ctypes.POINTER(_Step)))
 
 
-def limit(seconds: int, megabytes: int) -> None:
-    """Bounds on time, memory, files, and no child processes."""
-    for what, most in (
+def limit(seconds: int, megabytes: int, most: int) -> None:
+    """Bounds on time, memory, files, threads and child processes."""
+    for what, bound in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, megabytes << 20),
         (resource.RLIMIT_FSIZE, 16 << 20),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, 0),
+        (resource.RLIMIT_NPROC, most),  # root is exempt; see `_too_much`
     ):
         with contextlib.suppress(ValueError, OSError):  # below a limit that is there already
             # the kernel kills at the hard limit of time, and says why at the soft one
-            resource.setrlimit(what, (most, most + (what == resource.RLIMIT_CPU)))
+            resource.setrlimit(what, (bound, bound + (what == resource.RLIMIT_CPU)))
 
 
-def apart(libc: ctypes.CDLL, folder: str, program: str) -> set[str]:
+def _alone() -> bool:
+    """Whether no child process and so no thread can be started: where the limit is none, root (not that of a container) is exempt."""
+    try:
+        child = os.fork()
+    except OSError:
+        return True
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return False
+
+
+def apart(libc: ctypes.CDLL, megabytes: int, folder: str, files: list[str]) -> tuple[set[str], int]:
     """Goes on in a process of a world of its own, where the system allows that (user namespaces): a network with no way out, no other
-    process to be seen or ended, all files for reading only but those below the folder. What was taken.
+    process to be seen or ended, all files for reading only but those below the folder. What was taken, and how many threads and child
+    processes can be allowed: none where they would be counted with all others of this user, or their memory not be seen.
 
     What landlock leaves open is closed here: to shorten a file, to change its mode, to send signals to processes of the same user.
     """
     own, user, group = _NEWNET | _NEWPID | _NEWNS | _NEWIPC, os.geteuid(), os.getegid()
-    if libc.unshare(_NEWUSER | own) and libc.unshare(own):
-        return {"network"} if libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0 else set()
+    named = libc.unshare(_NEWUSER | own) == 0
+    if not named and libc.unshare(own):
+        alone = libc.unshare(_NEWUSER | _NEWNET) == 0 or libc.unshare(_NEWNET) == 0
+        return {"network"} if alone else set(), 0
     for name, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{_NOBODY} {user} 1"),
@@ -109,20 +128,26 @@ def apart(libc: ctypes.CDLL, folder: str, program: str) -> set[str]:
     _follow(
         libc
     )  # the first process of that world: with it all others end, and no signal from there reaches it
-    files = _only_below(libc, folder, program)
+    closed = _only_below(libc, folder, files)
     os.chdir(folder)  # as it is mounted now
-    _follow(libc)
-    return {"network", "processes"} | ({"files"} if files else set())
+    seen = os.path.realpath("/proc/self") == "/proc/1" and os.path.exists("/proc/1/smaps_rollup")  # noqa: PTH110
+    _follow(libc, megabytes if seen else 0)
+    taken = {"network", "processes"} | ({"files"} if closed else set())
+    return taken, _MOST if named and seen and _counts_by_namespace() else 0
 
 
-def _follow(libc: ctypes.CDLL) -> None:
+def _counts_by_namespace() -> bool:
+    """Since Linux 5.14 a user's processes are counted in each user namespace."""
+    with contextlib.suppress(ValueError):
+        major, minor = platform.release().split(".")[:2]
+        return (int(major), int(minor)) >= (5, 14)
+    return False
+
+
+def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
     """Goes on as a child. The parent waits for it and ends as it did: by the same signal, or where it may not, with 128 and its number."""
     if child := os.fork():
-        while True:
-            number, status = os.wait()
-            if number == child:
-                break
-        code = os.waitstatus_to_exitcode(status)
+        code = _ended(child, megabytes)
         if code > 128 or code < 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             number = -code if code < 0 else code - 128
@@ -134,12 +159,48 @@ def _follow(libc: ctypes.CDLL) -> None:
     libc.prctl(_DEATH_SIGNAL, 9)
 
 
-def _only_below(libc: ctypes.CDLL, folder: str, program: str) -> bool:
+def _ended(child: int, megabytes: int) -> int:
+    """How a child ended, as an exit code. In the first process of a world: as if it were killed, as soon as all in it are too much."""
+    ends = select.poll()
+    if megabytes:
+        ends.register(os.pidfd_open(child))
+    while True:
+        number, status = os.waitpid(-1, os.WNOHANG if megabytes else 0)
+        if number == child:
+            return os.waitstatus_to_exitcode(status)
+        if number:
+            continue
+        if _too_much(megabytes):
+            os.write(1, f"\nmore than {_MOST} processes, or {megabytes} MiB in all of them\n".encode())
+            return 128 + signal.SIGKILL
+        ends.poll(_LOOKED_MS)
+
+
+def _too_much(megabytes: int) -> bool:
+    """Whether the processes of this world are too many, or take more memory together than one may: limits hold for each of them."""
+    others = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
+    if len(others) < 2 or len(others) > _MOST:
+        return len(others) > _MOST
+    total = 0
+    for name in others:
+        # What is shared is counted once. One that has ended meanwhile takes nothing; one that cannot be seen is an error, which ends all.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            file = os.open(f"/proc/{name}/smaps_rollup", os.O_RDONLY)
+            try:
+                lines = os.read(file, 4096).splitlines()
+            finally:
+                os.close(file)
+            total += sum(int(line.split()[1]) for line in lines if line.startswith(b"Pss:"))
+    return total > megabytes << 10
+
+
+def _only_below(libc: ctypes.CDLL, folder: str, files: list[str]) -> bool:
     """In a mount namespace of its own: files are read only but below the folder (Linux 5.12 and later), which is in memory and bounded,
     where the system allows that: a program could fill the disk of a node."""
-    place = os.fsencode(folder)
-    with open(program, "rb") as file:  # noqa: PTH123
-        text = file.read()
+    place, texts = os.fsencode(folder), {}
+    for name in files:
+        with open(name, "rb") as file:  # noqa: PTH123
+            texts[name] = file.read()
     libc.mount(None, b"/", None, _RECURSIVE | _PRIVATE, None)
     libc.mount(
         b"proc", b"/proc", b"proc", _HARMLESS, None
@@ -147,8 +208,9 @@ def _only_below(libc: ctypes.CDLL, folder: str, program: str) -> bool:
     # Terminals of this user: to read one is enough to silence it, or to hold what all others write there.
     libc.mount(b"tmpfs", b"/dev/pts", b"tmpfs", _NO_DEVICES, b"size=4k")
     if libc.mount(b"tmpfs", place, b"tmpfs", _NO_DEVICES, _BOUNDS) == 0:
-        with open(program, "wb") as file:  # noqa: PTH123
-            file.write(text)
+        for name, text in texts.items():
+            with open(name, "wb") as file:  # noqa: PTH123
+                file.write(text)
     elif libc.mount(place, place, None, _BIND, None):
         return False
     closed, opened = _Mount(set=_READ_ONLY), _Mount(clear=_READ_ONLY)
@@ -208,18 +270,30 @@ def _filter(
 
 def main() -> None:
     """Gives away what the program must not have, and becomes it."""
-    seconds, megabytes, folder, program = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    seconds, megabytes, descriptor = (int(sys.argv[number]) for number in (1, 2, 4))
+    folder, files = sys.argv[3], sys.argv[5:]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DEATH_SIGNAL, 9)
-    taken = apart(libc, folder, program)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    # Root alone can, whose processes no limit counts: the one that looks at the others comes to its turn before thousands of them.
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, -20)
+    taken, most = apart(libc, megabytes, folder, files)
+    os.setpriority(os.PRIO_PROCESS, 0, before)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     write_only_below(libc, folder)
     if without_sockets(libc):
         taken.add("network")
-    limit(seconds, megabytes)
-    os.write(int(sys.argv[5]), " ".join(["started", *sorted(taken)]).encode())
-    os.close(int(sys.argv[5]))
-    os.execv(sys.executable, [sys.executable, "-I", "-B", program])  # noqa: S606 -- that is what it is for
+    limit(seconds, megabytes, most)
+    if not most and _alone():
+        taken.add("threads")
+    word = os.urandom(16).hex()  # in no file, argument or variable: the program could read it there
+    given, give = os.pipe()
+    os.write(give, word.encode())
+    os.set_inheritable(given, True)
+    os.write(descriptor, (" ".join(["started", word, *sorted(taken)]) + "\n").encode())
+    start = os.path.join(os.path.dirname(__file__), "start.py")  # noqa: PTH118, PTH120
+    os.execv(sys.executable, [sys.executable, "-I", "-B", start, str(given), str(descriptor), *files])  # noqa: S606 -- that is what it is for
 
 
 if __name__ == "__main__":

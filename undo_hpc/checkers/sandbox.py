@@ -25,39 +25,49 @@ _INSIDE = Path(__file__).with_name("inside.py")
 _START_S = 20.0  # a busy machine starts Python slowly
 TAKEN = frozenset({"network", "files", "processes"})  # what a program has not, where the system allows that
 _SHOWN = 400  # characters of the output
+# Libraries start a thread a core, and memory is set aside for each.
+_FEW_THREADS = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+}
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _RENAMED = "set TMPDIR to a folder where you alone can write; answers so far are kept"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a program ended: its exit code (negative: the signal), whether it took too long, the end of what it wrote, and what was
-    taken from it (`TAKEN`)."""
+    """How a program ended: whether it passed its tests, its exit code (negative: the signal), whether it took too long, the end of what
+    it wrote, and what was taken from it (`TAKEN`, and 'threads' where this system cannot bound them)."""
 
+    passed: bool
     code: int
     too_long: bool
     output: str
     taken: frozenset[str]
 
 
-def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
-    """Runs a Python program to its end, or to its bounds.
+def run_python(program: str, tests: str = "", *, seconds: float, megabytes: int) -> Outcome:
+    """Runs a Python program, and tests behind it that raise where it fails, to their end, or to its bounds (see `start.py`).
 
     Raises:
         EngineError: the sandbox itself could not start, so the program was not tried.
     """
     with _folder() as folder, (folder / "output.txt").open("xb+") as sink:
-        path = folder / "program.py"
-        path.write_text(program, encoding="utf-8", errors="replace")
+        texts = {folder / "program.py": program, folder / "tests.py": tests}
+        for path, text in texts.items():
+            path.write_text(text, encoding="utf-8", errors="replace")
         read, write = os.pipe()
         bounds = [str(max(1, round(seconds))), str(megabytes)]
-        command = [sys.executable, "-I", "-B", str(_INSIDE), *bounds, str(folder), str(path), str(write)]
+        given = [*bounds, str(folder), str(write), *map(str, texts)]
+        command = [sys.executable, "-I", "-B", str(_INSIDE), *given]
         variables = {"PATH": "/usr/bin:/bin", "HOME": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         try:
             with unheard():
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, cwd=folder, pass_fds=(write,),
-                    start_new_session=True, env=variables,
+                    start_new_session=True, env=variables | _FEW_THREADS,
                 )  # fmt: skip
             os.close(write)
             write = -1
@@ -69,7 +79,7 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = process.wait()
-            taken = frozenset(os.read(read, 100).decode().split())
+            started, _, said = os.read(read, 1000).decode(errors="replace").partition("\n")
         finally:
             os.close(read)
             if write >= 0:
@@ -77,12 +87,14 @@ def run_python(program: str, *, seconds: float, megabytes: int) -> Outcome:
         # By our descriptor, not by its name: the program may have put a pipe there, at which we would wait for ever, or a link.
         sink.seek(max(0, sink.seek(0, os.SEEK_END) - 4 * _SHOWN))
         text = sink.read(4 * _SHOWN).decode(errors="replace")[-_SHOWN:]
-    if "started" not in taken:  # nothing was tested: no verdict may rest on it
+    if not started.startswith("started "):  # nothing was tested: no verdict may rest on it
         raise EngineError(
             f"the sandbox could not start: {text.strip() or f'exit code {code}'}",
             hint="look at memory and process limits of this machine; answers so far are kept",
         )
-    return Outcome(code, too_long or code == -signal.SIGXCPU, text, taken - {"started"})
+    _, word, *taken = started.split()
+    too_long = too_long or code == -signal.SIGXCPU
+    return Outcome(code == 0 and not too_long and said == word, code, too_long, text, frozenset(taken))
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from undo_hpc.checkers import JUDGE_VERSION
+from undo_hpc.checkers import CODE_VERSION, JUDGE_VERSION
 from undo_hpc.config.schema import RunConfig
 from undo_hpc.errors import ConfigError
 from undo_hpc.grading import CHECKER_VERSION
@@ -19,10 +19,9 @@ from undo_hpc.system.invocation import cli_hint, display_path
 
 def checker_version(config: RunConfig) -> str:
     """The checker that a run is graded with now: the built-in one's version, or the name of the user's own; and the judge."""
-    judge = config.grading.judge.model
-    return (config.grading.checker or CHECKER_VERSION) + (
-        f", judge {judge} ({JUDGE_VERSION})" if judge else ""
-    )
+    name, judge = config.grading.checker, config.grading.judge.model
+    inner = f"code ({CODE_VERSION})" if name == "code" else name or CHECKER_VERSION
+    return inner + (f", judge {judge} ({JUDGE_VERSION})" if judge else "")
 
 
 def checker_of_tasks(run: Run, iteration: int, manifests: Iterable[Manifest]) -> str:
