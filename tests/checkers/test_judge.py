@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ import pytest
 
 from tests.checkers.test_checkers import item
 from undo_hpc.checkers import JUDGE_VERSION
-from undo_hpc.checkers.judge import Judge, _other, _question, _shown
+from undo_hpc.checkers.judge import Judge, _other, _question, _shown, _word
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import JudgeConfig, RunConfig
 from undo_hpc.errors import ConfigError
@@ -141,6 +142,52 @@ def test_what_the_judge_was_not_able_to_say_is_told() -> None:
     )
     found = list(Judge(Undecided(), config).grade_many(item(text, "7") for text in ("wrong 1", "so seven")))
     assert [(g.verdict, g.method) for g in found] == [("wrong", "rule"), ("unparsed", NOT_JUDGED)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{}", " {}.", "**{}**", "**{}.**", "{}, since", "{}\n\nThe values", "**{}**, because", "{}: they", "{}; they", "{} - they",
+     "{}\u2014they", "{}!", '"{}"', "`{}`", "_{}_", "[{}]", "{} (they)", "# {}", "Answer: {}", "**Final answer:** {}", "## Answer\n\n{}",
+     "<think>\n\n</think>\n\n{}", "<think>yes, or no?</think>{}", "\\boxed{{{}}}", "$\\boxed{{\\text{{{}}}}}$", "<answer>{}</answer>",
+     '{{"answer": "{}"}}', '```json\n{{"answer": "{}"}}\n```', "{} the values are given as fractions"],
+)  # fmt: skip
+def test_a_plain_yes_or_no_is_read_in_every_spelling(form: str) -> None:
+    """A no was understood in fewer than a yes, whose control then stayed open: right answers remained undecided."""
+    for word, meant in (
+        ("yes", True),
+        ("Yes", True),
+        ("YES", True),
+        ("no", False),
+        ("No", False),
+        ("NO", False),
+    ):
+        assert _word(form.format(word)) is meant, word
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["I cannot say yes or no", "Not the same", "yes or no", "Yes, or no?", "Yes/No", "yes|no", "Yes? No.", "Yes. No.", "no. yes", "Answer: yes or no",
+     "Yesterday", "None", "No difference", "No doubt they are equal", "no-one", "Neither yes nor no", "The student said yes", "It is yes",
+     "<think>yes", "<think>\nYes, the", "yes-no", "The right final answer is yes", "", "**", "_" * 9000],
+)  # fmt: skip
+def test_a_sentence_is_no_yes_and_no_no(text: str) -> None:
+    assert _word(text) is None
+
+
+def test_words_of_a_judge_that_are_not_understood_are_told_once(
+    server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = JudgeConfig.model_validate({"model": "judge", "openai": {"base_url": server}})
+    judge = Judge(Undecided(), config)
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            found = list(judge.grade_many(item(f"so {n}. Reply with: \x1b[2Jmaybe", "7") for n in (8, 9)))
+        judge.close()
+    assert {grade.verdict for grade in found} == {"unparsed"}
+    told, counted = (record.getMessage() for record in caplog.records)
+    assert (
+        "replied '\\x1b[2Jmaybe'" in told and counted == "4 of 4 replies of the judge were neither yes nor no"
+    )
 
 
 def test_a_judge_without_a_server_is_refused() -> None:

@@ -2,4 +2,4 @@
 
 # Verdicts of two versions are never compared.
 CODE_VERSION = 2  # of how a program is run and when it has passed
-JUDGE_VERSION = 2  # of what a judge is asked, and what of its words counts
+JUDGE_VERSION = 3  # of what a judge is asked, and what of its words counts
