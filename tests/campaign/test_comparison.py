@@ -18,7 +18,7 @@ from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import REPEATED, MatchConfig, MatchException, load_campaign
 from undo_hpc.campaign.dependent import require_same_checker
 from undo_hpc.campaign.markdown import to_markdown
-from undo_hpc.campaign.page import gather, page, to_dict
+from undo_hpc.campaign.page import gather, page, settings, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.verbs.compare import group_runs
@@ -363,6 +363,11 @@ def test_the_verb_compares_groups_of_seeds(
     assert group_runs([again, first]).keys() == {"blind"}, (
         "that one of them answered twice makes it no other arm"
     )
+    for change in ("iterations=2", "student.reasoning=strip", "grading.memory_mb=512"):
+        key, _, value = change.partition("=")
+        other = RunBuilder(tmp_path / key, problems=9, sets=["seed=4", change], benchmarks={}).run
+        assert len(group_runs([first, other])) == 2, f"{key} decides a result: it is no repeated seed"
+        assert settings({"a": [first], "b": [other]})[key][1] == value
     matched = [
         RunBuilder(
             tmp_path / "c" / "long" / f"seed-{seed:03d}",

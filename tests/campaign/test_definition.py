@@ -131,6 +131,9 @@ def test_a_changed_campaign_is_told_before_anything_starts(tmp_path: Path) -> No
         ("primary: [[blind, undo]]", "primary"),
         ("seeds: [0, 1, 2]", "seeds"),
         ("set: {iterations: 3}", r"arms\.undo\.iterations"),
+        ("set: {iterations: 2, until: train}", r"arms\.undo\.until"),
+        ("set: {iterations: 2, student.reasoning: strip}", r"arms\.blind\.student\.reasoning"),
+        ("set: {iterations: 2, grading.memory_mb: 512}", r"arms\.undo\.grading\.memory_mb"),
         ("arms: {undo: {}, blind: {method.preset: shuffled}}", r"arms\.blind\.method\.condition"),
         ("student: last", "student"),
     ):

@@ -79,6 +79,16 @@ def test_the_likeliest_is_kept_and_a_stop_changes_no_byte(run: Run) -> None:
     assert "merge" not in {status.stage for status in current_state(run).missing}
 
 
+def test_what_was_scored_by_another_value_of_reasoning_is_not_taken_up(run: Run) -> None:
+    other = Run(run.layout, override(run.config, ["student.reasoning=strip"]))
+    for each in (run, other):
+        with pytest.raises(Requeue):
+            do(each, "likelihood", likelihood.run_stage, 0, stop_after=2)
+    at = run.layout.iteration(0)
+    parts = at.part_files(at.shard("likelihood", 0), "*")
+    assert len({path.name.split("-")[1] for path in parts}) == 2, "other texts, other scores"
+
+
 def test_rows_without_a_likelihood_come_last_and_the_right_ones_first() -> None:
     rows = [
         {

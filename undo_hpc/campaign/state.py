@@ -99,7 +99,7 @@ def _kept(config: RunConfig) -> dict[str, Any]:
     return {
         key: value
         for key, value in by_content(leaves(config.model_dump(mode="json", exclude_defaults=True)))
-        if (not is_neutral(key) or key == "iterations") and key not in ("name", "seed")
+        if not is_neutral(key) and key not in ("name", "seed")
     }
 
 

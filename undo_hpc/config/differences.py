@@ -35,17 +35,28 @@ def differing_keys(
             yield ".".join((*path, key)), a, b
 
 
+def may_change(key: str) -> bool:
+    """Whether a dotted key may change in an existing run."""
+    return "runtime" in _marks(key)
+
+
 def is_neutral(key: str) -> bool:
-    """Whether a dotted key may change in an existing run, because it does not touch the results."""
+    """Whether a dotted key touches no result: runs that differ in it alone are of one group. (`iterations` may change, and is not.)"""
+    marks = _marks(key)
+    return "runtime" in marks and "result" not in marks
+
+
+def _marks(key: str) -> Mapping[str, Any]:
+    """What config/fields.py has put on the first field of the key that may change; nothing where there is none."""
     current: type[BaseModel] = RunConfig
     for part in key.split("."):
         info = current.model_fields.get(part)
         if info is None:
-            return False
+            break
         if isinstance(info.json_schema_extra, dict) and info.json_schema_extra.get("runtime"):
-            return True
+            return info.json_schema_extra
         inner = [m for m, _ in models_in(info.annotation)]
         if not inner:
-            return False
+            break
         current = inner[0]
-    return False
+    return {}

@@ -20,6 +20,11 @@ def runtime_field(default: Any, text: str, **limits: Any) -> Any:
     return Field(default, description=text, json_schema_extra={"runtime": True}, **limits)
 
 
+def adjustable_field(default: Any, text: str, **limits: Any) -> Any:
+    """A field with its meaning, whose value belongs to the results and may change in a run all the same: comparisons tell runs apart by it."""
+    return Field(default, description=text, json_schema_extra={"runtime": True, "result": True}, **limits)
+
+
 def wrong_key(path: tuple[str, ...], message: str) -> PydanticCustomError:
     """What a validator of several sections raises: the key that is wrong, counted from the section that validates, and why."""
     return PydanticCustomError("wrong_key", "{message}", {"message": message, "path": path})

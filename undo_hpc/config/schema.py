@@ -1,7 +1,8 @@
 """The typed configuration of a run. Each field's description is what the user is told when a key is wrong.
 
-A field made by `runtime_field()` does not touch the results (resources, cluster, display): it may change in an existing run. The default of
-any other field never changes, for runs that were begun with it would lose their work (tests/config/test_defaults.py holds that).
+A field made by `runtime_field()` does not touch the results (resources, cluster, display): it may change in an existing run. So may one made
+by `adjustable_field()`, by which comparisons tell runs apart all the same. The default of any field but the first kind never changes, for
+runs that were begun with it would lose their work (tests/config/test_defaults.py holds that).
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from undo_hpc.config.engines import (
     TransformersEngineConfig,
     VllmEngineConfig,
 )
-from undo_hpc.config.fields import Section, path_component, result_field, runtime_field, wrong_key
+from undo_hpc.config.fields import (
+    Section,
+    adjustable_field,
+    path_component,
+    result_field,
+    runtime_field,
+    wrong_key,
+)
 from undo_hpc.config.method import MethodConfig, check_selection
 from undo_hpc.config.train import TrainConfig
 from undo_hpc.records import SPLITS
@@ -107,10 +115,10 @@ class StudentConfig(ModelConfig):
 
     prompt: str = result_field("default", "prompt templates: default, tiny, or a folder with student.txt")
     instruction: str = result_field("", "instruction put behind each problem; empty takes the template's")
-    reasoning: Literal["keep", "strip", "drop"] = runtime_field(
+    reasoning: Literal["keep", "strip", "drop"] = adjustable_field(
         "keep",
         "the reasoning before a rationale's answer: keep (learned, in the form of the student's chat template), strip (only the "
-        "answer behind it is learned), or drop (rows with reasoning are left out); may change until a student is trained",
+        "answer behind it is learned), or drop (rows with reasoning are left out); may change until a student is trained, or a text is scored for it",
     )
 
 
@@ -261,7 +269,7 @@ class GradingConfig(Section):
     )
     judge: JudgeConfig = result_field(JudgeConfig(), "a model for undecided verdicts only")
     deadline_s: float = result_field(5.0, "seconds for one answer", gt=0)
-    memory_mb: int = runtime_field(2048, "memory of a checking process", ge=256)
+    memory_mb: int = adjustable_field(2048, "memory of a checking process", ge=256)
     workers: int = runtime_field(1, "processes for algebra", ge=1, le=1024)
 
 
@@ -306,8 +314,8 @@ class RunConfig(Section):
 
     name: str = result_field("run", "name of the run, and of its directory under checkpoints/")
     seed: int = result_field(0, "the seed that all others follow from", ge=0)
-    iterations: int = runtime_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
-    until: str = runtime_field(
+    iterations: int = adjustable_field(3, "most iterations, the one-shot iteration 0 included", ge=1)
+    until: str = adjustable_field(
         "",
         "the last iteration ends behind this stage (generate, merge, train; baseline: the untrained student is evaluated); empty for a whole one",
     )

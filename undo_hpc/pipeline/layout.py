@@ -258,6 +258,10 @@ class IterationLayout:
         """The manifest beside a shard."""
         return shard.with_name(shard.stem + ".manifest.json")
 
+    def shard_manifests(self, stage: str) -> list[Path]:
+        """The manifests of all complete shards of a stage, in their order."""
+        return sorted(self.answers(stage).glob("shard-*.manifest.json"))
+
     def task_manifest(self, stage: str, index: int) -> Path:
         """Manifest of an evaluation task, which may have answered several sets."""
         return self.answers(stage) / f"task-{index:05d}.manifest.json"

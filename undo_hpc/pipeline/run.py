@@ -23,12 +23,13 @@ import orjson
 from pydantic import ValidationError
 
 from undo_hpc import __version__
-from undo_hpc.config.differences import differing_keys, is_neutral
+from undo_hpc.config.differences import differing_keys, may_change
 from undo_hpc.config.schema import ModelConfig, RunConfig
 from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.own_prompts import as_in, content, freeze, from_stored, to_stored
 from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.pipeline.settled import require_added_as_frozen, require_as_learned
 from undo_hpc.records import SCHEMA_VERSION, SPLITS, Problem, other_schema
 from undo_hpc.storage.atomic import expect_fields, make_folder, read_json, translate_os_error, write_json
 from undo_hpc.storage.chunks import read_chunked
@@ -97,9 +98,9 @@ class Run:
 
     @cached_property
     def config_digest(self) -> str:
-        """Digest of the keys that belong to the results and differ from their defaults (a later version's new key is none)."""
+        """Digest of the keys that may not change in a run and differ from their defaults (a later version's new key is none)."""
         explicit = to_stored(self.config.model_dump(mode="json", exclude_defaults=True), self.layout)
-        values = [(key, value) for key, value in leaves(explicit) if not is_neutral(key)]
+        values = [(key, value) for key, value in leaves(explicit) if not may_change(key)]
         return hashlib.sha256(orjson.dumps(values)).hexdigest()
 
     @property
@@ -193,20 +194,7 @@ def _require_own_config(run: Run) -> None:
             hint=f"put the file back as it was (other values: {cli_hint('fork RUN NEW_RUN --set KEY=VALUE')}); a run of another version is "
             f"continued with {_maker(run.layout)}",
         )
-    _require_added_as_frozen(run.layout, run.config)
-
-
-def _require_added_as_frozen(layout: Layout, config: RunConfig) -> None:
-    """Added sets are asked as when they were frozen: their answers stay, and other samples, temperature or limit would be told of them.
-    Raises ConfigError."""
-    for name, asked in config.evaluate.added.items():
-        details = (read_fast(layout.added_manifest(name)) or {}).get("details")
-        before = details.get("asked") if isinstance(details, dict) else None
-        if before is not None and before != asked.settings:
-            raise ConfigError(
-                f"the set {name} of {layout.root} was added with {before}, now asked for {asked.settings}",
-                hint=f"put evaluate.added back as it was; add it under another name: {cli_hint('evaluate RUN --benchmarks NAME')}",
-            )
+    require_added_as_frozen(run.layout, run.config)
 
 
 def require_trusted_run(run_dir: Path) -> None:
@@ -307,15 +295,16 @@ def changed_keys(run: Run, config: RunConfig) -> list[tuple[str, Any, Any]]:
     if not run.layout.prepared.exists():  # nothing was done yet: the first try failed on its data
         return []
     config = as_in(config, run.config)
-    _require_added_as_frozen(run.layout, config)
+    require_added_as_frozen(run.layout, config)
     differences = list(differing_keys(run.config.model_dump(mode="json"), config.model_dump(mode="json")))
-    touching = [(key, old, new) for key, old, new in differences if not is_neutral(key)]
+    touching = [(key, old, new) for key, old, new in differences if not may_change(key)]
     if touching:
         lines = [f"  {key}: the run has {old!r}, now asked for {new!r}" for key, old, new in touching]
         raise ConfigError(
             f"the run in {run.layout.root} was made with another configuration:\n" + "\n".join(lines),
             hint="take another --run-dir for the new configuration, or give the old values to resume this run",
         )
+    require_as_learned(run.layout, run.config, config)
     return differences
 
 

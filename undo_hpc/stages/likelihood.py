@@ -24,7 +24,7 @@ from undo_hpc.stages.context import StageContext, previous_evidence, read_eviden
 from undo_hpc.stages.evaluate import student_of
 from undo_hpc.stages.score_store import ScoreStore
 from undo_hpc.stages.targets import planned_prompts, read_targets
-from undo_hpc.stages.train import make_spec
+from undo_hpc.stages.train import learned_as, make_spec
 from undo_hpc.storage.atomic import write_bytes
 from undo_hpc.storage.shards import dump_rows, read_rows
 from undo_hpc.training import student
@@ -50,7 +50,7 @@ def run_stage(ctx: StageContext) -> None:
         deep=True,
         wait_s=ctx.visibility_wait_s,
     )
-    inputs = {"generate": combined_digest([made]), "prompts": prompts.digest}
+    inputs = {"generate": combined_digest([made]), "prompts": prompts.digest} | learned_as(config)
     if ctx.plan.iteration and config.method.start_from == "previous":
         inputs["parent"] = previous_evidence(ctx, "train").digest
     problem = {target.problem_id: target.problem for target in read_targets(ctx)}

@@ -23,6 +23,7 @@ from undo_hpc.stages.prepare import prepared_digest
 from undo_hpc.stages.score_rows import PLAIN, Left, ToScore, own_answers, rationales
 from undo_hpc.stages.score_store import ScoreStore
 from undo_hpc.stages.targets import planned_prompts
+from undo_hpc.stages.train import learned_as
 from undo_hpc.storage.scores import binary_of
 from undo_hpc.training.soft_scores import kept_k
 
@@ -42,7 +43,7 @@ def run_stage(ctx: StageContext) -> None:
     prompts = planned_prompts(ctx.plan, "generate", config.teacher.prompt)
     merged, _, inputs = gate(ctx, "merge")
     prepared_digest(ctx.run, [ctx.run.problems_file("train")])  # its texts stand before the student's answers
-    inputs["prompts"] = prompts.score_digest
+    inputs |= {"prompts": prompts.score_digest} | learned_as(config)
     left = Left()
     teacher, student = ctx.run.model("teacher"), ctx.run.model("student")
     theirs, own = (load_tokenizer(resolve_model(model.model), model) for model in (teacher, student))

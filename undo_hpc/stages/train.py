@@ -72,9 +72,7 @@ def run_stage(ctx: StageContext) -> None:
     path = ctx.at.train_spec(rank)
     spec.save(path)
     if rank == 0:
-        # A changed student.reasoning makes other training texts of the same distilled set.
-        learned_as = {} if spec.reasoning == "keep" else {"reasoning": spec.reasoning}
-        forget_other_inputs(ctx, inputs | learned_as)
+        forget_other_inputs(ctx, inputs | learned_as(ctx.run.config))
         shutil.rmtree(
             ctx.at.student, ignore_errors=True
         )  # no manifest validates it: it may be damaged, or of other data
@@ -104,6 +102,12 @@ def run_stage(ctx: StageContext) -> None:
         counts={name: record[key] for name, key in COUNTED.items() if key in record},
         details={"rows": manifests[0].counts["rows"], "reasoning": spec.reasoning, "date": spec.date},
     )
+
+
+def learned_as(config: RunConfig) -> dict[str, str]:
+    """What makes other training texts of the same distilled set, and may change: `student.reasoning`."""
+    chosen = config.student.reasoning
+    return {} if chosen == "keep" else {"reasoning": chosen}
 
 
 def forget_other_inputs(ctx: StageContext, inputs: dict[str, str]) -> None:

@@ -300,12 +300,12 @@ def encode_rows(
 
 
 def _hint(left_out: Mapping[str, Sequence[str]]) -> str:
-    """What to change where no row can be learned from, by the most frequent reason. Both keys may change in an existing run."""
+    """What to change where no row can be learned from, by the most frequent reason."""
     reason = max(left_out, key=lambda each: len(left_out[each]), default="")
     if "max_length" in reason:
         return "raise train.max_length, or set train.too_long to truncate"
     if "reasoning" in reason and "no answer" not in reason:
-        return "set student.reasoning to strip (the same run continues with it): the answers behind the reasoning are learned"
+        return "set student.reasoning to strip: the answers behind the reasoning are learned (until a student is trained the same run continues)"
     return "look at the teacher's accepted rationales in the distilled set"
 
 

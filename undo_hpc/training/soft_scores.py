@@ -78,7 +78,7 @@ class SoftScores:
         if ids_digest(unpack_ids(text.answer) if text.answer else answer) != text.sha:
             raise DataError(
                 f"text {key}: its scores are of other tokens than the student learns now",
-                hint="the student's tokenizer, template or student.reasoning has changed since; run the launcher again, which scores again",
+                hint="the student's tokenizer or template has changed since; run the launcher again, which scores again",
             )
         return ""
 
