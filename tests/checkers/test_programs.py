@@ -112,6 +112,8 @@ def reach():
             print("reached", flush=True)
         except OSError:
             pass
+import signal
+assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 (tmp_thread := threading.Thread(target=reach)).start()
 tmp_thread.join()
 if os.fork() == 0:
@@ -170,6 +172,7 @@ def test_an_answer_is_a_module_and_its_tests_are_the_script(tests: str) -> None:
         "import os\ndef f():\n    os._exit(0)": "wrong",
         "def f():\n    raise SystemExit(0)": "wrong",
         "import functools\nf = functools.partial(exit, 0)": "wrong",
+        "from unittest import main as f": "wrong",
         "import os, sys\nprint(open(__file__).read()[-60:])\nsys.stdout.flush()\nos._exit(0)": "wrong",
         "import os\nfor each in range(3, 64):\n    try:\n        os.write(each, b'passed')\n    except OSError:\n        pass\nos._exit(0)": "wrong",
     }  # fmt: skip

@@ -15,8 +15,8 @@ KNOWN = {
     "grading": (CHECKER_VERSION, "2.5", "837f3a4316a2bcf2"),
     "checkers/judge.py": (JUDGE_VERSION, 3, "61c6fbf3f1c8826b"),
     "checkers/code.py": (CODE_VERSION, 2, "17e462bb9ce74ceb"),
-    "checkers/start.py": (CODE_VERSION, 2, "0a0476088312d1dc"),
-    "checkers/inside.py": (CODE_VERSION, 2, "f29dc20bbf3db030"),
+    "checkers/start.py": (CODE_VERSION, 2, "1235f35e90e2fbec"),
+    "checkers/inside.py": (CODE_VERSION, 2, "561a0647fb8057ad"),
     "checkers/sandbox.py": (CODE_VERSION, 2, "cae0584bff762472"),
 }
 

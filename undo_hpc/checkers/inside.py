@@ -11,7 +11,6 @@ import ctypes
 import os
 import platform
 import resource
-import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -44,7 +43,7 @@ _NO_DEVICES, _BOUNDS = 0x6, b"size=64m,nr_inodes=10000,mode=0700"  # of the fold
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
 # Processes and threads of one program, with the two around it: a ThreadPoolExecutor takes up to 32.
 _MOST = 64
-_LOOKED_MS = 100  # from one look at the memory of its processes to the next
+_LOOKED_S = 0.1  # from one look at the memory of its processes to the next
 _CALLS = {
     "x86_64": (0xC000003E, 53, 248, (41, 29, 64, 68, 319)),
     "aarch64": (0xC00000B7, 199, 217, (198, 194, 190, 186, 279)),
@@ -146,6 +145,7 @@ def _counts_by_namespace() -> bool:
 
 def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
     """Goes on as a child. The parent waits for it and ends as it did: by the same signal, or where it may not, with 128 and its number."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # `_ended` waits for it
     if child := os.fork():
         code = _ended(child, megabytes)
         if code > 128 or code < 0:
@@ -156,14 +156,12 @@ def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
             with contextlib.suppress(OSError):
                 os.kill(os.getpid(), number)
         os._exit(code if code >= 0 else 128 - code)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     libc.prctl(_DEATH_SIGNAL, 9)
 
 
 def _ended(child: int, megabytes: int) -> int:
     """How a child ended, as an exit code. In the first process of a world: as if it were killed, as soon as all in it are too much."""
-    ends = select.poll()
-    if megabytes:
-        ends.register(os.pidfd_open(child))
     while True:
         number, status = os.waitpid(-1, os.WNOHANG if megabytes else 0)
         if number == child:
@@ -173,7 +171,7 @@ def _ended(child: int, megabytes: int) -> int:
         if _too_much(megabytes):
             os.write(1, f"\nmore than {_MOST} processes, or {megabytes} MiB in all of them\n".encode())
             return 128 + signal.SIGKILL
-        ends.poll(_LOOKED_MS)
+        signal.sigtimedwait({signal.SIGCHLD}, _LOOKED_S)
 
 
 def _too_much(megabytes: int) -> bool:
