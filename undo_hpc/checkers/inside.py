@@ -162,23 +162,27 @@ def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
 
 def _ended(child: int, megabytes: int) -> int:
     """How a child ended, as an exit code. In the first process of a world: as if it were killed, as soon as all in it are too much."""
+    seen = 0
     while True:
         number, status = os.waitpid(-1, os.WNOHANG if megabytes else 0)
         if number == child:
             return os.waitstatus_to_exitcode(status)
         if number:
             continue
-        if _too_much(megabytes):
+        found = _too_much(megabytes)
+        seen = seen + found if found else 0
+        if seen > 1:
             os.write(1, f"\nmore than {_MOST} processes, or {megabytes} MiB in all of them\n".encode())
             return 128 + signal.SIGKILL
         signal.sigtimedwait({signal.SIGCHLD}, _LOOKED_S)
 
 
-def _too_much(megabytes: int) -> bool:
-    """Whether the processes of this world are too many, or take more memory together than one may: limits hold for each of them."""
+def _too_much(megabytes: int) -> int:
+    """2 where the processes of this world are too many, 1 where they take more memory together than one may: limits hold for each of
+    them. (That has to be seen twice: a process that is about to become another program, as by subprocess, has its parent's memory.)"""
     others = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
     if len(others) < 2 or len(others) > _MOST:
-        return len(others) > _MOST
+        return 2 * (len(others) > _MOST)
     total = 0
     for name in others:
         # What is shared is counted once. One that has ended meanwhile takes nothing; one that cannot be seen is an error, which ends all.
