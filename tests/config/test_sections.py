@@ -52,6 +52,15 @@ def accepted(model: type[BaseModel], key: str) -> Iterator[tuple[Any, BaseModel]
             yield value, made
 
 
+def test_an_added_set_has_no_name_of_a_benchmark() -> None:
+    """It would be frozen in the place of that benchmark, and the students to come be asked as it says."""
+    added = {"gsm8k": {"benchmark": "gsm8k", "limit": 5, "temperature": 1.0}}
+    for benchmark in ("gsm8k", "mine/gsm8k.yaml"):
+        with pytest.raises(ValidationError, match="a benchmark of the run has this name already"):
+            RunConfig.model_validate({"evaluate": {"benchmarks": [benchmark], "added": added}})
+    assert RunConfig.model_validate({"evaluate": {"benchmarks": ["tiny"], "added": added}})
+
+
 @pytest.mark.parametrize("model", [RunConfig, Profile], ids=lambda m: m.__name__)
 def test_a_key_alone_changes_no_other(model: type[BaseModel]) -> None:
     default = dumped(model())

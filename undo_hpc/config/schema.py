@@ -8,6 +8,7 @@ runs that were begun with it would lose their work (tests/config/test_defaults.p
 from __future__ import annotations
 
 import re
+from pathlib import PurePath
 from typing import Any, Literal
 
 from pydantic import field_validator, model_validator
@@ -205,6 +206,10 @@ class EvaluateConfig(Section):
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name) or name in SPLITS:
                 raise wrong_key(
                     ("added", name), "the name of a set is a folder's: letters, digits, - . _; no split's"
+                )
+            if name in (PurePath(benchmark).stem for benchmark in self.benchmarks):
+                raise wrong_key(
+                    ("added", name), "a benchmark of the run has this name already (evaluate.benchmarks)"
                 )
         return self
 
