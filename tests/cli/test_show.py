@@ -117,6 +117,29 @@ def test_of_several_answers_more_than_half_must_be_right_as_in_the_report(
     assert partly and all(e.outcome == "broken" for e in partly)
 
 
+def test_answers_that_a_policy_gave_up_and_that_came_later_are_fixed_for_nobody(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = "cluster.policy={evaluate: {kind: min_fraction, value: 0.5}}"
+    sets = ["display.report=false", "evaluate.problems_per_task=10", policy]
+    made = RunBuilder(tmp_path / "run", problems=40, sets=sets)
+    made.play(1)
+    plan = made.plan(1)
+    late = next(k for k, parts in enumerate(plan.evaluate) if parts[0].problem_set == "train")
+    in_time = [k for k in range(len(plan.evaluate)) if k != late]
+    made.generate(plan)
+    made.single(plan, "merge")
+    made.train(plan)
+    made.evaluate(plan, skill=0.9, only=in_time)
+    made.single(plan, "advance")
+    before = rows(made.run, capsys, "--fixed")
+    made.evaluate(plan, skill=0.9, only=[late])
+    after = rows(made.run, capsys, "--fixed")
+    assert after == before and len(rows(made.run, capsys, "--on", "train")) > 0
+    counted = {flips.name: flips.fixed for flips in collect(made.run).flips if flips.after == 1}
+    assert sum(row["set"] == "train" for row in after) == counted["train"]
+
+
 @pytest.mark.parametrize(
     "name",
     ["evaluate/validation/shard-00000.jsonl", "targets/shard-00000.jsonl", "generate/shard-00000.jsonl"],

@@ -27,6 +27,7 @@ from undo_hpc.pipeline.results import changed
 from undo_hpc.pipeline.run import Run
 from undo_hpc.prompts import PromptSet, load_prompts
 from undo_hpc.records import Attempt, Problem, Target
+from undo_hpc.stages.answered_problems import counted_slices
 from undo_hpc.stages.targets import planned_targets, prompt_of
 from undo_hpc.storage.atomic import expect_fields
 from undo_hpc.storage.manifest import read_manifest
@@ -53,11 +54,14 @@ class Answered:
     target: Target | None = None
 
 
-def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Iterator[Answered]:
+def answered(
+    run: Run, stage: str, iteration: int, problem_set: str = "", *, counted: bool = False
+) -> Iterator[Answered]:
     """All attempts of a stage so far, in the order of its shards; those of a shard at work as far as they are durable.
 
     Args:
         problem_set: only the answers to this benchmark or split.
+        counted: of a student's answers those that the metrics count: with a policy a task may end behind them.
 
     Raises:
         DataError, StorageError: the distilled set is damaged, or what the teacher was asked.
@@ -76,7 +80,7 @@ def answered(run: Run, stage: str, iteration: int, problem_set: str = "") -> Ite
                 if target := targets.get(attempt.problem_id):
                     yield Answered(stage, iteration, "", target.to_problem(), attempt, target)
     else:
-        for part in plan.slices(stage):
+        for part in counted_slices(run, iteration, stage) if counted else plan.slices(stage):
             if problem_set in ("", part.problem_set):
                 problems = {p.problem_id: p for p in run.problems(part.problem_set, part.start, part.stop)}
                 for attempt in _attempts(at, at.shard(stage, part.shard, part.problem_set)):
@@ -204,7 +208,7 @@ def fixed_since(run: Run, iteration: int, problem_set: str = "") -> dict[tuple[s
         _shares(run, *student, problem_set) for student in (("evaluate", iteration), (stage, number))
     )
     found: dict[tuple[str, str], Answered] = {}
-    for row in answered(run, stage, number, problem_set):
+    for row in answered(run, stage, number, problem_set, counted=True):
         key = (row.problem_set, row.problem.problem_id)
         if row.attempt.verdict != "correct" and not is_right(before[key]) and is_right(now.get(key, 0.0)):
             found.setdefault(key, row)
@@ -215,7 +219,7 @@ def _shares(run: Run, stage: str, number: int, problem_set: str) -> dict[tuple[s
     """The share of right answers to each problem."""
     right: Counter[tuple[str, str]] = Counter()
     answers: Counter[tuple[str, str]] = Counter()
-    for row in answered(run, stage, number, problem_set):
+    for row in answered(run, stage, number, problem_set, counted=True):
         key = (row.problem_set, row.problem.problem_id)
         answers[key] += 1
         right[key] += row.attempt.verdict == "correct"

@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace, console: Console) -> int:
 
     def chosen() -> Iterator[Answered]:
         nonlocal seen
-        for row in answered(opened, stage, iteration, arguments.on or ""):
+        for row in answered(opened, stage, iteration, arguments.on or "", counted=arguments.fixed):
             seen += 1
             if before is not None and (row.problem_set, row.problem.problem_id) not in before:
                 continue
