@@ -209,6 +209,10 @@ def test_other_items_or_another_judge_are_refused(
     assert fewer is not None and slow is not None
     with pytest.raises(DataError, match=r"other items: 80 and 70 problems"):
         compare(results | {"x": {0: fewer}}, [("undo", "x")])
+    busy = read_result(played(tmp_path / "busy", "grading.workers=4"), "gsm")
+    assert busy is not None and compare(results | {"x": {0: busy}}, [("undo", "x")]), (
+        "as many processes judge"
+    )
     with pytest.raises(DataError, match="judged by other checkers"):
         compare(results | {"x": {0: slow}}, [("undo", "x")])
     warm = read_result(played(tmp_path / "warm", "evaluate.sampling.temperature=0.5"), "gsm")
@@ -234,6 +238,35 @@ def test_other_ground_truths_of_the_same_problems_are_refused(
     corrected = replace(read, truths=truths_of(run, "gsm"))
     with pytest.raises(DataError, match="other ground truths"):
         compare(results | {"x": {0: corrected}}, [("undo", "x")])
+
+
+def test_training_problems_are_told_apart_by_what_they_are(
+    tmp_path: Path, results: dict[str, dict[int, RunResult]]
+) -> None:
+    """Not by where their file lies: the same rows in another folder are the same, others from the same file are not."""
+
+    def arm(name: str, change: str, *sets: str, problems: int = 24) -> RunResult:
+        made = RunBuilder(
+            tmp_path / name, problems=problems, sets=["iterations=1", *sets], benchmarks={"gsm": 80}
+        )
+        manifest = read_manifest(made.run.layout.prepared)
+        assert manifest is not None
+        source = {"train_source": {"path": change}}
+        write_manifest(made.run.layout.prepared, replace(manifest, details=manifest.details | source))
+        found = read_result(made.play(1), "gsm")
+        assert found is not None
+        return found
+
+    one, moved = arm("one", "/a/rows.jsonl"), arm("moved", "/b/rows.jsonl", "data.train.sample=30")
+    other = arm("other", "/a/rows.jsonl", problems=23)
+    said = "Not all arms had the same training problems: "
+    both = {"one": {0: one}, "moved": {0: moved}}
+    assert not any(said in text for text in cautions(both))
+    assert [text for text in cautions(both | {"other": {0: other}}) if said in text] == [
+        f"{said}one, moved; others: other. Compare the distinct problems in the ledger."
+    ]
+    by_seed = {"one": {0: one, 1: other}, "moved": {0: moved, 1: other}, "late": {2: other}}
+    assert not any(said in text for text in cautions(by_seed)), "splits may follow the seed"
 
 
 def test_versions_that_differ_are_told(tmp_path: Path, results: dict[str, dict[int, RunResult]]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from undo_hpc.campaign.answers import Ledger, RunResult
 from undo_hpc.campaign.definition import MatchConfig
+from undo_hpc.config.differences import is_neutral
 from undo_hpc.control.finished import all_metrics
 from undo_hpc.errors import DataError
 from undo_hpc.method.paired import (
@@ -19,7 +20,7 @@ from undo_hpc.method.paired import (
     null_splits,
     resampled,
 )
-from undo_hpc.pipeline.run import Run
+from undo_hpc.pipeline.run import Run, leaves
 from undo_hpc.storage.manifest import read_manifest
 from undo_hpc.system.wording import counted, points
 
@@ -238,7 +239,7 @@ def require_same_items(results: Sequence[RunResult]) -> None:
                 f"{places} have other ground truths for the same problems: the benchmark's data was changed between them",
                 hint="compare runs that were prepared from the same data",
             )
-        if first.run.config.grading != other.run.config.grading:
+        if _judge(first.run) != _judge(other.run):
             raise DataError(
                 f"{places} were judged by other checkers (grading)", hint="compare runs with the same one"
             )
@@ -274,24 +275,37 @@ def cautions(results: Results) -> list[str]:
         found.append(
             "Answers are greedy, one a problem: another batch composition can flip some of them unless the engine is batch-invariant."
         )
-    learned: dict[tuple[str, ...], list[str]] = {}
+    learned: list[
+        tuple[list[str], dict[int, str]]
+    ] = []  # arms, and their problems by seed: splits may follow it
     for arm, by_seed in results.items():
-        if digests := {_problems_digest(r.run) for r in by_seed.values()} - {""}:
-            learned.setdefault(tuple(sorted(digests)), []).append(arm)
+        mine = {seed: _problems_digest(r.run) for seed, r in by_seed.items()}
+        for arms, theirs in learned:
+            if all(mine[seed] == theirs[seed] for seed in mine.keys() & theirs.keys()):
+                arms.append(arm)
+                theirs |= mine
+                break
+        else:
+            learned.append(([arm], mine))
     if len(learned) > 1:
         found.append(
             "Not all arms had the same training problems: "
-            + "; others: ".join(", ".join(arms) for arms in learned.values())
+            + "; others: ".join(", ".join(arms) for arms, _ in learned)
             + ". Compare the distinct problems in the ledger."
         )
     return found
 
 
+def _judge(run: Run) -> list[tuple[str, object]]:
+    """The keys of the checker on which verdicts rest."""
+    values = leaves({"grading": run.config.model_dump(mode="json")["grading"]})
+    return [(key, value) for key, value in values if not is_neutral(key)]
+
+
 def _problems_digest(run: Run) -> str:
     manifest = read_manifest(run.layout.prepared)
-    return (
-        str(manifest.details.get("train_source", "")) + str(run.config.data.train.sample) if manifest else ""
-    )
+    problems = manifest and manifest.outputs.get(run.layout.relative(run.problems_file("train")))
+    return problems.sha256 if problems else ""
 
 
 def _fixed(a: Mapping[int, Mapping[str, float]], b: Mapping[int, Mapping[str, float]]) -> list[str]:
