@@ -5,8 +5,8 @@ from another verdict (the distilled set and all behind it, or the metrics) is th
 Where no verdict has changed, manifests and metrics name the present checker from then on: they are its verdicts, too.
 Later iterations began with errors and rationales that have changed: they are moved as they are to `superseded/`, and made again.
 
-A crash between shard and manifest costs nothing: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
-all its answers and generates none.
+A crash between shard and manifest costs no row: the new rows lie in the shard's `.parts` folder first, where a task that is run again finds
+all its answers. (One of `generate` then asks, within `max_attempts`, for problems whose attempts are all wrong now.)
 """
 
 from __future__ import annotations
