@@ -18,7 +18,7 @@ from undo_hpc.campaign.comparison import cautions, compare, null_control
 from undo_hpc.campaign.definition import REPEATED, MatchConfig, MatchException, load_campaign
 from undo_hpc.campaign.dependent import require_same_checker
 from undo_hpc.campaign.markdown import to_markdown
-from undo_hpc.campaign.page import gather, page, settings, to_dict
+from undo_hpc.campaign.page import gather, page, to_dict
 from undo_hpc.campaign.state import CampaignDir
 from undo_hpc.cli import main
 from undo_hpc.cli.verbs.compare import group_runs
@@ -240,35 +240,6 @@ def test_other_ground_truths_of_the_same_problems_are_refused(
         compare(results | {"x": {0: corrected}}, [("undo", "x")])
 
 
-def test_training_problems_are_told_apart_by_what_they_are(
-    tmp_path: Path, results: dict[str, dict[int, RunResult]]
-) -> None:
-    """Not by where their file lies: the same rows in another folder are the same, others from the same file are not."""
-
-    def arm(name: str, change: str, *sets: str, problems: int = 24) -> RunResult:
-        made = RunBuilder(
-            tmp_path / name, problems=problems, sets=["iterations=1", *sets], benchmarks={"gsm": 80}
-        )
-        manifest = read_manifest(made.run.layout.prepared)
-        assert manifest is not None
-        source = {"train_source": {"path": change}}
-        write_manifest(made.run.layout.prepared, replace(manifest, details=manifest.details | source))
-        found = read_result(made.play(1), "gsm")
-        assert found is not None
-        return found
-
-    one, moved = arm("one", "/a/rows.jsonl"), arm("moved", "/b/rows.jsonl", "data.train.sample=30")
-    other = arm("other", "/a/rows.jsonl", problems=23)
-    said = "Not all arms had the same training problems: "
-    both = {"one": {0: one}, "moved": {0: moved}}
-    assert not any(said in text for text in cautions(both))
-    assert [text for text in cautions(both | {"other": {0: other}}) if said in text] == [
-        f"{said}one, moved; others: other. Compare the distinct problems in the ledger."
-    ]
-    by_seed = {"one": {0: one, 1: other}, "moved": {0: moved, 1: other}, "late": {2: other}}
-    assert not any(said in text for text in cautions(by_seed)), "splits may follow the seed"
-
-
 def test_versions_that_differ_are_told(tmp_path: Path, results: dict[str, dict[int, RunResult]]) -> None:
     slow = read_result(played(tmp_path / "slow"), "gsm")
     assert slow is not None
@@ -396,11 +367,6 @@ def test_the_verb_compares_groups_of_seeds(
     assert group_runs([again, first]).keys() == {"blind"}, (
         "that one of them answered twice makes it no other arm"
     )
-    for change in ("iterations=2", "student.reasoning=strip", "grading.memory_mb=512"):
-        key, _, value = change.partition("=")
-        other = RunBuilder(tmp_path / key, problems=9, sets=["seed=4", change], benchmarks={}).run
-        assert len(group_runs([first, other])) == 2, f"{key} decides a result: it is no repeated seed"
-        assert settings({"a": [first], "b": [other]})[key][1] == value
     matched = [
         RunBuilder(
             tmp_path / "c" / "long" / f"seed-{seed:03d}",
