@@ -25,6 +25,7 @@ SEVERAL = {
     "to_thread": "import asyncio\nasync def f(): return await asyncio.to_thread(int, 1)\nassert asyncio.run(f()) == 1",
     "deep": "import sys, threading\nthreading.stack_size(1 << 26)\nt = threading.Thread(target=print)\nt.start()\nt.join()",
     "subprocess": "import subprocess, sys\nassert subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True).stdout",
+    "large": "import subprocess\nx = b'x' * (320 << 20)\nfor _ in range(100): subprocess.run('true')",
     "fork": "import os\nif os.fork() == 0: os._exit(0)\nos.wait()",
 }
 BOUNDED = {

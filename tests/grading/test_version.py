@@ -16,7 +16,7 @@ KNOWN = {
     "checkers/judge.py": (JUDGE_VERSION, 3, "61c6fbf3f1c8826b"),
     "checkers/code.py": (CODE_VERSION, 2, "17e462bb9ce74ceb"),
     "checkers/start.py": (CODE_VERSION, 2, "1235f35e90e2fbec"),
-    "checkers/inside.py": (CODE_VERSION, 2, "7d8111c6148ab583"),
+    "checkers/inside.py": (CODE_VERSION, 2, "49c7612653ad536e"),
     "checkers/sandbox.py": (CODE_VERSION, 2, "cae0584bff762472"),
 }
 
