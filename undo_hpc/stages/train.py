@@ -15,6 +15,7 @@ from undo_hpc.errors import DataError, ExitCode, Requeue, TrainingError
 from undo_hpc.method.copying import Copying
 from undo_hpc.models.resolve import resolve_model
 from undo_hpc.pipeline.plan import IterationPlan
+from undo_hpc.pipeline.run import open_run
 from undo_hpc.stages.context import StageContext, gate, previous_evidence
 from undo_hpc.stages.prepare import check_models
 from undo_hpc.storage.atomic import read_json, write_json
@@ -51,7 +52,7 @@ def run_stage(ctx: StageContext) -> None:
     """Trains and publishes the student.
 
     Raises:
-        Requeue: asked to stop; start again.
+        Requeue: asked to stop, or what is learned has changed meanwhile; start again.
         TrainingError: training failed; its message stands in the log.
         EvidenceError: the distilled set does not match its manifest.
         DataError: the base model is not the one that the run began with, or the scores would teach the student its own errors.
@@ -92,6 +93,8 @@ def run_stage(ctx: StageContext) -> None:
         raise error
     if rank:
         return
+    if learned_as(open_run(ctx.run.layout.root).config) != learned_as(ctx.run.config):
+        raise Requeue("student.reasoning was changed while the student was trained: it is trained again")
     record = read_json(ctx.at.student / RECORD)
     outputs: dict[Path, int | None] = {
         file: None for file in sorted(ctx.at.student.rglob("*")) if file.is_file()
