@@ -45,6 +45,12 @@ def test_exact_text() -> None:
 def test_the_last_block_of_python_is_the_program() -> None:
     text = "```python\na = 1\n```\nthen\n```py\nb = 2\n```\n```bash\nls\n```"
     assert last_program(text) == "b = 2" and last_program("```\nc = 3\n```") == "c = 3"
+    shown = "```python\ndef f():\n    return 1\n```\nUse it so:\n```python\nprint(f())\n```"
+    assert last_program(shown) == "def f():\n    return 1"
+    assert (
+        last_program("1. first\n   ```python\n   def f():\n       return 1\n   ```")
+        == "def f():\n    return 1"
+    )
     assert last_program("no block") is None and last_program("```json\n{}\n```") is None
     start = time.process_time()
     assert last_program("`" * 200_000) is None and last_program("```" + "a" * 200_000) is None

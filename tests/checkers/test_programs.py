@@ -24,14 +24,12 @@ SEVERAL = {
     "threads": "from concurrent.futures import ThreadPoolExecutor as P\nimport time\nwith P(32) as e: list(e.map(time.sleep, [0.05] * 40))",
     "to_thread": "import asyncio\nasync def f(): return await asyncio.to_thread(int, 1)\nassert asyncio.run(f()) == 1",
     "deep": "import sys, threading\nthreading.stack_size(1 << 26)\nt = threading.Thread(target=print)\nt.start()\nt.join()",
-    "subprocess": "import subprocess, sys\nassert subprocess.run([sys.executable, '-c', 'print(1)'], capture_output=True).stdout",
-    "large": "import subprocess\nx = b'x' * (320 << 20)\nfor _ in range(100): subprocess.run('true')",
-    "fork": "import os\nif os.fork() == 0: os._exit(0)\nos.wait()",
 }
-BOUNDED = {
-    "many": "import os, time\nfor _ in range(200):\n    if os.fork() == 0: time.sleep(600)\ntime.sleep(600)",
+CHILDREN = {
+    "fork": "import os\nos.fork()",
+    "subprocess": "import subprocess, sys\nsubprocess.run([sys.executable, '-c', ''])",
+    "spawn": "import os\nos.posix_spawn('/bin/true', ['true'], {})",
     "bomb": "import os\nwhile True: os.fork()",
-    "memory": "import os, time\nfor _ in range(4):\n    if os.fork() == 0:\n        x = b'x' * (200 << 20)\n        time.sleep(600)\ntime.sleep(600)",
 }
 RUN = """
 import json, sys, time
@@ -84,28 +82,25 @@ def outcomes(
 
 
 @pytest.mark.parametrize("user", ["this", "nobody"])
-def test_threads_and_a_few_processes_are_the_same_to_every_user(user: str, tmp_path: Path) -> None:
+def test_threads_are_the_same_to_every_user(user: str, tmp_path: Path) -> None:
     """A product of matrices failed for every user but root: threads count as processes."""
     found = outcomes(SEVERAL, user, tmp_path)
     assert [name for name, (passed, *_) in found.items() if not passed] == [], found
 
 
 @pytest.mark.parametrize("user", ["this", "nobody"])
-def test_processes_are_bounded_in_number_and_in_memory_together(user: str, tmp_path: Path) -> None:
-    """Each of them has the whole of the limits: together they filled a node, and root's were as many as there are numbers."""
-    programs = BOUNDED if user == "nobody" or os.getuid() else {name: BOUNDED[name] for name in ("many", "memory")}  # fmt: skip
-    found = outcomes(programs, user, tmp_path)
-    assert not any(passed for passed, *_ in found.values()), found
-    assert found["memory"][1] < 20 and "more than 64 processes, or 512 MiB" in found["memory"][2], found
-    assert found["many"][1] < 20, found
+def test_no_child_process_is_started(user: str, tmp_path: Path) -> None:
+    """Each has the whole of all limits, and root's are not counted: a loop of forks had thousands before it was ended."""
+    found = outcomes(CHILDREN, user, tmp_path)
+    assert {name for name, (_, _, said, _) in found.items() if "PermissionError" in said} == set(CHILDREN), (
+        found
+    )
 
 
-def test_children_get_no_more_and_none_outlives_the_program(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_threads_get_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     program = f"""
-import os, socket, threading, time
+import os, socket, threading
 def reach():
     for act in (lambda: socket.socket(socket.AF_UNIX), lambda: os.truncate({str(tmp_path / "ours")!r}, 0)):
         try:
@@ -113,17 +108,8 @@ def reach():
             print("reached", flush=True)
         except OSError:
             pass
-import signal
-assert signal.SIGCHLD not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
-(tmp_thread := threading.Thread(target=reach)).start()
-tmp_thread.join()
-if os.fork() == 0:
-    reach()
-    os.setsid()
-    if os.fork() == 0:
-        time.sleep(600)
-    os._exit(0)
-os.wait()
+(thread := threading.Thread(target=reach)).start()
+thread.join()
 print("end")
 """
     (tmp_path / "ours").write_text("words")
@@ -131,15 +117,6 @@ print("end")
     if "files" not in done.taken or not _counts_by_namespace():
         pytest.skip("no user namespaces here that count their processes")
     assert done.passed and done.output == "end\n" and (tmp_path / "ours").read_text() == "words"
-    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if str(tmp_path).encode() in _words(path)]
-    assert not left
-
-
-def _words(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:  # it has ended
-        return b""
 
 
 def graded(answers: dict[str, str], tests: str) -> dict[str, str]:

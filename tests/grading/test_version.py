@@ -14,9 +14,9 @@ ROOT = Path(undo_hpc.__file__).parent
 KNOWN = {
     "grading": (CHECKER_VERSION, "2.5", "837f3a4316a2bcf2"),
     "checkers/judge.py": (JUDGE_VERSION, 3, "61c6fbf3f1c8826b"),
-    "checkers/code.py": (CODE_VERSION, 2, "17e462bb9ce74ceb"),
+    "checkers/code.py": (CODE_VERSION, 2, "56259f49319110d0"),
     "checkers/start.py": (CODE_VERSION, 2, "1235f35e90e2fbec"),
-    "checkers/inside.py": (CODE_VERSION, 2, "49c7612653ad536e"),
+    "checkers/inside.py": (CODE_VERSION, 2, "c0fedaee6025915a"),
     "checkers/sandbox.py": (CODE_VERSION, 2, "cae0584bff762472"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import textwrap
 from collections.abc import Iterable, Iterator, Set
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,8 @@ from undo_hpc.records import Grade
 log = logging.getLogger(__name__)
 # Linear: no part gives back what it has read, and a fence without a line behind it is one with nothing in it.
 _FENCED = re.compile(r"```[ \t]*+([\w+-]*+)[^\n]*+(?:\n|\Z)(.*?)(?:\n[ \t]*+```|\Z)", re.DOTALL)
+
+_DEFINES = re.compile(r"^(?:async )?(?:def|class) ", re.MULTILINE)
 
 
 class CodeChecker:
@@ -66,8 +69,10 @@ class CodeChecker:
 
 
 def last_program(text: str) -> str | None:
-    """The last block of Python in a text (of an unnamed language, where none is named); None where there is no block."""
-    blocks = [(name.lower(), body) for name, body in _FENCED.findall(text) if body.strip()]
+    """The last block of Python in a text (of an unnamed language, where none is named) that defines something, or the last at all: behind a
+    solution often stands an example of its use. None where there is no block."""
+    blocks = [(name.lower(), textwrap.dedent(body)) for name, body in _FENCED.findall(text) if body.strip()]
     named = [body for name, body in blocks if name in ("python", "py", "python3")]
     unnamed = [body for name, body in blocks if not name]
-    return (named or unnamed or [None])[-1]
+    found = named or unnamed
+    return next((body for body in reversed(found) if _DEFINES.search(body)), found[-1] if found else None)

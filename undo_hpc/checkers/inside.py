@@ -6,6 +6,7 @@ tests that have passed are known, and what could be taken away: 'network', 'file
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import os
@@ -41,15 +42,14 @@ _BIND, _PRIVATE, _RECURSIVE, _HARMLESS = (
 _NOBODY = 65534
 _NO_DEVICES, _BOUNDS = 0x6, b"size=64m,nr_inodes=10000,mode=0700"  # of the folder in memory
 _HERE, _ALL_BELOW, _READ_ONLY = -100, 0x8000, 1  # mount_setattr(2)
-# Processes and threads of one program, with the two around it: a ThreadPoolExecutor takes up to 32.
-_MOST = 64
-_LOOKED_S = 0.1  # from one look at the memory of its processes to the next
-_SAME_MEMORY = {"x86_64": 312, "aarch64": 272}  # kcmp(2)
+_MOST = 64  # threads, with the processes around them: a ThreadPoolExecutor takes up to 32
 _CALLS = {
-    "x86_64": (0xC000003E, 53, 248, (41, 29, 64, 68, 319)),
-    "aarch64": (0xC00000B7, 199, 217, (198, 194, 190, 186, 279)),
-}  # audit.h: architecture; socketpair(2), add_key(2) with request_key(2) and keyctl(2) behind it; refused are socket(2), and memory beside
-# a process's own, which its limit does not count: shmget(2), semget(2), msgget(2), memfd_create(2)
+    "x86_64": (0xC000003E, 53, 248, 56, (41, 29, 64, 68, 319, 57, 58)),
+    "aarch64": (0xC00000B7, 199, 217, 220, (198, 194, 190, 186, 279)),
+}  # audit.h: architecture; socketpair(2), add_key(2) with request_key(2) and keyctl(2) behind it; clone(2), which starts threads alone;
+# refused are socket(2), memory beside a process's own, which its limit does not count, shmget(2), semget(2), msgget(2), memfd_create(2),
+# and child processes, each of which has the whole of all limits, fork(2), vfork(2)
+_THREAD = 0x10000  # CLONE_THREAD
 
 
 class _Ruleset(ctypes.Structure):
@@ -79,14 +79,14 @@ class _Steps(ctypes.Structure):
 
 
 def limit(seconds: int, megabytes: int, most: int) -> None:
-    """Bounds on time, memory, files, threads and child processes."""
+    """Bounds on time, memory, files and threads."""
     for what, bound in (
         (resource.RLIMIT_CPU, seconds),
         (resource.RLIMIT_AS, megabytes << 20),
         (resource.RLIMIT_FSIZE, 16 << 20),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_NPROC, most),  # root is exempt; see `_too_much`
+        (resource.RLIMIT_NPROC, most),  # root is exempt: memory bounds its threads
     ):
         with contextlib.suppress(ValueError, OSError):  # below a limit that is there already
             # the kernel kills at the hard limit of time, and says why at the soft one
@@ -94,21 +94,18 @@ def limit(seconds: int, megabytes: int, most: int) -> None:
 
 
 def _alone() -> bool:
-    """Whether no child process and so no thread can be started: where the limit is none, root (not that of a container) is exempt."""
+    """Whether no thread can be started: where the limit is none, root (not that of a container) is exempt."""
     try:
-        child = os.fork()
-    except OSError:
+        _thread.start_new_thread(int, ())
+    except RuntimeError:
         return True
-    if not child:
-        os._exit(0)
-    os.waitpid(child, 0)
     return False
 
 
-def apart(libc: ctypes.CDLL, megabytes: int, folder: str, files: list[str]) -> tuple[set[str], int]:
+def apart(libc: ctypes.CDLL, folder: str, files: list[str]) -> tuple[set[str], int]:
     """Goes on in a process of a world of its own, where the system allows that (user namespaces): a network with no way out, no other
-    process to be seen or ended, all files for reading only but those below the folder. What was taken, and how many threads and child
-    processes can be allowed: none where they would be counted with all others of this user, or their memory not be seen.
+    process to be seen or ended, all files for reading only but those below the folder. What was taken, and how many threads can be
+    allowed: none where they would be counted with all other processes of this user.
 
     What landlock leaves open is closed here: to shorten a file, to change its mode, to send signals to processes of the same user.
     """
@@ -130,10 +127,9 @@ def apart(libc: ctypes.CDLL, megabytes: int, folder: str, files: list[str]) -> t
     )  # the first process of that world: with it all others end, and no signal from there reaches it
     closed = _only_below(libc, folder, files)
     os.chdir(folder)  # as it is mounted now
-    seen = os.path.realpath("/proc/self") == "/proc/1" and os.path.exists("/proc/1/smaps_rollup")  # noqa: PTH110
-    _follow(libc, megabytes if seen else 0)
+    _follow(libc)
     taken = {"network", "processes"} | ({"files"} if closed else set())
-    return taken, _MOST if named and seen and _counts_by_namespace() else 0
+    return taken, _MOST if named and _counts_by_namespace() else 0
 
 
 def _counts_by_namespace() -> bool:
@@ -144,11 +140,14 @@ def _counts_by_namespace() -> bool:
     return False
 
 
-def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
+def _follow(libc: ctypes.CDLL) -> None:
     """Goes on as a child. The parent waits for it and ends as it did: by the same signal, or where it may not, with 128 and its number."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})  # `_ended` waits for it
     if child := os.fork():
-        code = _ended(libc, child, megabytes)
+        while True:
+            number, status = os.wait()
+            if number == child:
+                break
+        code = os.waitstatus_to_exitcode(status)
         if code > 128 or code < 0:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             number = -code if code < 0 else code - 128
@@ -157,43 +156,7 @@ def _follow(libc: ctypes.CDLL, megabytes: int = 0) -> None:
             with contextlib.suppress(OSError):
                 os.kill(os.getpid(), number)
         os._exit(code if code >= 0 else 128 - code)
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
     libc.prctl(_DEATH_SIGNAL, 9)
-
-
-def _ended(libc: ctypes.CDLL, child: int, megabytes: int) -> int:
-    """How a child ended, as an exit code. In the first process of a world: as if it were killed, as soon as all in it are too much."""
-    while True:
-        number, status = os.waitpid(-1, os.WNOHANG if megabytes else 0)
-        if number == child:
-            return os.waitstatus_to_exitcode(status)
-        if number:
-            continue
-        if _too_much(libc, megabytes):
-            os.write(1, f"\nmore than {_MOST} processes, or {megabytes} MiB in all of them\n".encode())
-            return 128 + signal.SIGKILL
-        signal.sigtimedwait({signal.SIGCHLD}, _LOOKED_S)
-
-
-def _too_much(libc: ctypes.CDLL, megabytes: int) -> bool:
-    """Whether the processes of this world are too many, or take more memory together than one may: limits hold for each of them."""
-    others = [name for name in os.listdir("/proc") if name.isdigit() and name != "1"]  # noqa: PTH208
-    if len(others) < 2 or len(others) > _MOST:
-        return len(others) > _MOST
-    total, same = 0, _SAME_MEMORY.get(platform.machine(), -1)
-    for number, name in enumerate(others):
-        # One that is about to become another program, as by subprocess, has its parent's memory itself.
-        if any(libc.syscall(same, int(name), int(other), 1, 0, 0) == 0 for other in others[:number]):
-            continue
-        # What is shared is counted once. One that has ended meanwhile takes nothing; one that cannot be seen is an error, which ends all.
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            file = os.open(f"/proc/{name}/smaps_rollup", os.O_RDONLY)
-            try:
-                lines = os.read(file, 4096).splitlines()
-            finally:
-                os.close(file)
-            total += sum(int(line.split()[1]) for line in lines if line.startswith(b"Pss:"))
-    return total > megabytes << 10
 
 
 def _only_below(libc: ctypes.CDLL, folder: str, files: list[str]) -> bool:
@@ -239,8 +202,8 @@ def write_only_below(libc: ctypes.CDLL, folder: str) -> None:
 
 def without_sockets(libc: ctypes.CDLL) -> bool:
     """No sockets but connected pairs: those of files, such as a session's bus or tmux, lead to programs of this user outside. No
-    keys of the kernel's rings: those of the session, among them Kerberos tickets, are the same in any namespace. And no memory that
-    belongs to no process."""
+    keys of the kernel's rings: those of the session, among them Kerberos tickets, are the same in any namespace. No memory that
+    belongs to no process, and no child processes."""
     if platform.machine() not in _CALLS or sys.byteorder != "little":
         return False
     rules = tuple(_Step(*each) for each in _filter(*_CALLS[platform.machine()]))
@@ -249,16 +212,19 @@ def without_sockets(libc: ctypes.CDLL) -> bool:
 
 
 def _filter(
-    machine: int, pair: int, keys: int, refused: tuple[int, ...]
+    machine: int, pair: int, keys: int, clone: int, refused: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int, int]]:
     """For seccomp(2). Jumps are counted from the next step; the last three say that there is no such call, allow, and refuse (EACCES)."""
-    load, equal, least, above, both, end = 0x20, 0x15, 0x35, 0x25, 0x54, 0x06
+    load, equal, least, above, has, both, end = 0x20, 0x15, 0x35, 0x25, 0x45, 0x54, 0x06
     yield load, 0, 0, 4  # the architecture
-    yield equal, 0, 10 + len(refused), machine
+    yield equal, 0, 13 + len(refused), machine
     yield load, 0, 0, 0  # the call
-    yield least, 6 + len(refused), 0, _NEWER
+    yield least, 9 + len(refused), 0, _NEWER
     for left, call in zip(range(len(refused), 0, -1), refused, strict=True):
-        yield equal, 7 + left, 0, call
+        yield equal, 10 + left, 0, call
+    yield equal, 0, 2, clone
+    yield load, 0, 0, 16  # its first argument: what is shared with it
+    yield has, 7, 8, _THREAD
     yield least, 0, 1, keys
     yield above, 0, 6, keys + 2
     yield equal, 0, 4, pair
@@ -276,17 +242,12 @@ def main() -> None:
     folder, files = sys.argv[3], sys.argv[5:]
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_DEATH_SIGNAL, 9)
-    policy, before = os.sched_getscheduler(0), os.sched_getparam(0)
-    # Root alone can, whose processes no limit counts: the one that looks at the others comes to its turn among thousands.
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    taken, most = apart(libc, megabytes, folder, files)
-    os.sched_setscheduler(0, policy, before)
+    taken, most = apart(libc, folder, files)
     libc.prctl(_NO_NEW_PRIVS, 1, 0, 0, 0)
     write_only_below(libc, folder)
-    if without_sockets(libc):
+    if alone := without_sockets(libc):
         taken.add("network")
-    limit(seconds, megabytes, most)
+    limit(seconds, megabytes, most if alone else 0)
     if not most and _alone():
         taken.add("threads")
     word = os.urandom(16).hex()  # in no file, argument or variable: the program could read it there
