@@ -146,3 +146,16 @@ def test_run_as_a_program_it_speaks_in_the_tasks_log(merged: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert "INFO merge 0 of iteration 0 is complete already" in done.stdout
+
+
+def test_a_task_looks_at_the_folders_of_plug_ins_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The launcher looked days before: another user may have put a folder of theirs in place of it."""
+    plugins = tmp_path / "plugins"
+    plugins.mkdir()
+    run = make_run(tmp_path / "run", PROBLEMS, 2, plugins=[str(plugins)])
+    write_shards(run, lambda problem: [make_attempt(problem, 0)])
+    plugins.chmod(0o777)
+    assert merge(run.layout.root) == ExitCode.WRONG_INPUT
+    assert f"can write in the folder of plug-ins {plugins}" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -63,3 +64,50 @@ def test_a_project_named_as_plugins_does_not_make_our_files_the_users() -> None:
         assert place_in_plugins(error).startswith(f"in {__file__}")
         inner = error.__traceback__.tb_next  # type: ignore[union-attr]
         assert not place_in_plugins(error.with_traceback(inner))
+
+
+def test_a_folder_that_everybody_can_put_another_in_place_of_gives_no_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Below a folder for everybody without a sticky bit: what was looked at is not what a task imports hours later."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    mine, link = tmp_path / "open" / "mine" / "project", tmp_path / "link"
+    mine.mkdir(parents=True)
+    link.symlink_to(mine)
+    (tmp_path / "open").chmod(0o777)
+    for named in (mine, link):
+        with pytest.raises(
+            ConfigError, match="every user of this machine can put another folder in place of"
+        ) as error:
+            search_folders([str(named)])
+        assert str(named) not in sys.path and "copy it to a folder of your own" in error.value.hint
+    with monkeypatch.context() as trusting:
+        trusting.setenv("UNDO_TRUST", "*")
+        search_folders([str(mine)])
+    (tmp_path / "open").chmod(0o1777)  # as /tmp: nobody else can rename it
+    search_folders([str(mine)])
+    mine.chmod(0o777)
+    with pytest.raises(ConfigError, match="every user of this machine can write in the folder of plug-ins"):
+        search_folders([str(mine)])
+    mine.chmod(0o775)  # a group's is told by the launcher
+    search_folders([str(mine), str(tmp_path / "in a container only")])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to another user")
+def test_a_folder_of_another_users_gives_modules_where_they_are_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    monkeypatch.setenv("UNDO_TRUST", "")
+    theirs = tmp_path / "scratch" / "theirs" / "project"
+    theirs.mkdir(parents=True)
+    os.chown(theirs.parent, 54321, -1)
+    search_folders([str(theirs)])  # of ours, in a place of theirs that not everybody can write
+    (tmp_path / "scratch").chmod(0o1777)
+    with pytest.raises(ConfigError, match="its owner, 54321, can put another folder in place of"):
+        search_folders([str(theirs)])
+    os.chown(theirs, 54321, -1)
+    with pytest.raises(ConfigError, match="belongs to another user, 54321"):
+        search_folders([str(theirs)])
+    monkeypatch.setenv("UNDO_TRUST", "54321")
+    search_folders([str(theirs)])

@@ -66,6 +66,27 @@ def require_own_way(folder: Path) -> None:
                 )
 
 
+def require_trusted_code(folder: Path) -> None:
+    """`require_trusted` for a folder of plug-ins, of which modules are imported at any time from now on: nor may everybody be able to put
+    another in its place, as in, or below, a folder for everybody without a sticky bit. Raises ConfigError, OSError."""
+    what = "the folder of plug-ins"
+    require_trusted(folder, what)
+    for at in () if is_trusted(EVERYBODY) else steps_to(folder):
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            mode = at.parent.stat().st_mode
+            if mode & stat.S_IWOTH and not (
+                mode & stat.S_ISVTX and is_ours(owner := at.lstat().st_uid, at.parent)
+            ):
+                who = (
+                    f"its owner, {user_name(owner)}," if mode & stat.S_ISVTX else "every user of this machine"
+                )
+                raise ConfigError(
+                    f"{who} can put another folder in place of {at}, and so run programs as you: {what} is {folder}",
+                    hint="copy it to a folder of your own, after a look at what lies there; where the file system knows no users: "
+                    f"export {TRUST}='*'",
+                )
+
+
 def others_can_replace(folder: Path) -> bool:
     """Whether another user can put something of theirs in place of what we make in a folder: others than its owner may rename what lies there,
     or on the way to it, or another user has put that into a folder where others can write. Raises OSError."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import ConfigError
+from undo_hpc.system.ownership import require_trusted_code
 
 
 class NotInstalled(ConfigError):
@@ -23,8 +24,9 @@ _searched: dict[str, None] = {}
 
 
 def search_folders(folders: Iterable[str]) -> None:
-    """Lets Python find modules in these folders, behind all that is installed."""
+    """Lets Python find modules in these folders, behind all that is installed. Raises ConfigError where others decide what lies there."""
     for folder in folders:
+        require_trusted_code(Path(folder))
         _searched[folder] = None
         if folder not in sys.path:
             sys.path.append(folder)

@@ -25,7 +25,7 @@ from undo_hpc.stages import load_stage
 from undo_hpc.stages.checker import decider_of
 from undo_hpc.system.data_files import expanded
 from undo_hpc.system.invocation import program
-from undo_hpc.system.ownership import readable_by_others, require_trusted
+from undo_hpc.system.ownership import readable_by_others
 from undo_hpc.system.plugins import NotInstalled, search_folders
 from undo_hpc.system.wording import counted
 
@@ -75,7 +75,6 @@ def check_plugins(config: RunConfig) -> None:
             raise ConfigError(
                 f"plugins: there is no folder {folder}", hint="name the folder that holds your package"
             )
-        require_trusted(Path(folder), "the folder of plug-ins")
     search_folders(config.plugins)
     try:
         _load_plugins(config)
