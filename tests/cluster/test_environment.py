@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -16,6 +18,14 @@ from undo_hpc.cluster.profile import Profile, load_profile
 from undo_hpc.cluster.render import PRELUDE
 from undo_hpc.cluster.snapshot import code_digest
 from undo_hpc.errors import ClusterError, ConfigError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the launcher notes what it has packed."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
 
 
 @pytest.fixture
@@ -68,6 +78,40 @@ def test_the_archive_is_made_once_for_each_state_of_the_packages(tmp_path: Path,
     assert pack_environment(tmp_path / "code", str(python)) != first
     with pytest.raises(ClusterError, match="cannot be asked for its packages"):
         pack_environment(tmp_path / "code", str(tmp_path / "nowhere"))
+
+
+def test_an_archive_that_came_with_a_run_is_not_believed(
+    tmp_path: Path, python: Path, code: Path, home: Path
+) -> None:
+    """A colleague sees the names, sizes and times of the packages, and so made one that had the right name."""
+    ours = pack_environment(tmp_path / "ours", str(python))
+    gift, local = tmp_path / "gift", tmp_path / "local"
+    gift.mkdir()
+    theirs = gift / ours.name
+    (tmp_path / "soup").mkdir()
+    (tmp_path / "soup" / "__init__.py").write_text("value = 'theirs'\n")
+    subprocess.run(["tar", "-C", tmp_path, "-cf", theirs, "soup"], check=True)
+    digest = hashlib.sha256(theirs.read_bytes()).hexdigest()
+    Path(f"{theirs}.sha256").write_text(digest + "\n")
+    named = theirs.rename(gift / f"environment-{digest}.tar") if ours.name == theirs.name else theirs
+    taken = pack_environment(gift, str(python))
+    assert taken.name == ours.name and taken != named, "its SHA-256 is none that was noted: packed again"
+    # of the name of one that we have packed: found by the nodes
+    named.replace(taken)
+    Path(f"{taken}.sha256").write_text(digest + "\n")
+    assert pack_environment(gift, str(python)) == taken
+    paths, said = stage(local, taken, code)
+    assert paths == [str(code)] and "imports come from the shared file system" in said
+    # a copy of our own run is taken as it is; without a note it is packed again
+    copied = tmp_path / "copied" / ours.name
+    copied.parent.mkdir()
+    shutil.copyfile(ours, copied)
+    before = copied.stat().st_ino
+    assert pack_environment(copied.parent, str(python)) == copied and copied.stat().st_ino == before
+    shutil.rmtree(home / ".cache")
+    assert pack_environment(copied.parent, str(python)) == copied and copied.stat().st_ino != before
+    (home / ".cache").chmod(0o777)  # no place of ours any more: nothing is believed, nothing fails
+    assert pack_environment(copied.parent, str(python)) == copied
 
 
 def test_a_node_unpacks_once_and_tasks_import_from_there(tmp_path: Path, python: Path, code: Path) -> None:

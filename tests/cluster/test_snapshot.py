@@ -107,3 +107,101 @@ def test_a_job_compares_the_copy_before_it_runs_any_of_it(tmp_path: Path) -> Non
         assert check_in_shell(place) == 1, change
         assert take_snapshot(tmp_path / "code") == place
         assert check_in_shell(place) == 0, "the launcher copied it again"
+
+
+def behind_a_link(place: Path, far: Path) -> None:
+    """A package goes before a module of its name, and a search for files does not enter it."""
+    (far / "__init__.py").write_text("raise SystemExit(9)")
+    (place / "undo_hpc" / "worker").symlink_to(far)
+
+
+def the_package_is_a_link(place: Path, far: Path) -> None:
+    (place / "undo_hpc").rename(far / "undo_hpc")
+    (place / "undo_hpc").symlink_to(far / "undo_hpc")
+
+
+def the_copy_is_a_link(place: Path, far: Path) -> None:
+    place.rename(far / place.name)
+    place.symlink_to(far / place.name)
+
+
+def all_copies_are_behind_a_link(place: Path, far: Path) -> None:
+    place.parent.rename(far / "code")
+    place.parent.symlink_to(far / "code")
+
+
+def bytecode_is_behind_a_link(place: Path, far: Path) -> None:
+    (place / "undo_hpc" / "__pycache__").rename(far / "cache")
+    (place / "undo_hpc" / "__pycache__").symlink_to(far / "cache")
+
+
+def an_extension_is_a_link(place: Path, far: Path) -> None:
+    (place / "undo_hpc" / "worker.so").symlink_to(far)
+
+
+def a_file_is_a_link(place: Path, far: Path) -> None:
+    (place / "undo_hpc" / "worker.py").rename(far / "worker.py")
+    (place / "undo_hpc" / "worker.py").symlink_to(far / "worker.py")
+
+
+def a_pipe(place: Path, far: Path) -> None:
+    os.mkfifo(place / "undo_hpc" / "__pycache__" / "worker.pyc")
+
+
+def a_package_before_a_module(place: Path, far: Path) -> None:
+    (place / "undo_hpc" / "worker").mkdir()
+    (place / "undo_hpc" / "worker" / "__init__.py").touch()
+
+
+CHANGES = (
+    behind_a_link,
+    the_package_is_a_link,
+    the_copy_is_a_link,
+    all_copies_are_behind_a_link,
+    bytecode_is_behind_a_link,
+    an_extension_is_a_link,
+    a_file_is_a_link,
+    a_pipe,
+    a_package_before_a_module,
+)
+
+
+def test_what_is_no_file_or_folder_of_the_copy_itself_is_refused(tmp_path: Path) -> None:
+    """In a copy of a colleague's run: it leads to what was never looked at, or can be changed later."""
+    place = take_snapshot(tmp_path / "code")
+    for change in CHANGES:
+        far = tmp_path / change.__name__
+        far.mkdir()
+        change(place, far)
+        assert check_in_shell(place) == 1, change
+        before = sorted(far.rglob("*"))
+        assert take_snapshot(tmp_path / "code") == place
+        assert check_in_shell(place) == 0, change
+        assert sorted(far.rglob("*")) == before, f"{change}: nothing behind the link is removed"
+        assert not [path for path in (place.parent, *place.parent.rglob("*")) if path.is_symlink()], change
+
+
+def test_bytecode_of_another_python_is_removed(tmp_path: Path) -> None:
+    """A job's Python may be another than the launcher's, and takes such bytecode whatever its source is."""
+    place = take_snapshot(tmp_path / "code")
+    names = ("worker.cpython-399.pyc", f"worker.{sys.implementation.cache_tag}.opt-1.pyc")
+    for name in names:
+        (place / "undo_hpc" / "__pycache__" / name).write_bytes(b"theirs")
+    assert take_snapshot(tmp_path / "code") == place
+    assert not [path for path in place.rglob("*") if path.name in names]
+
+
+def test_a_copy_that_everybody_can_write_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such modes come with a run that is copied with them, and what was looked at could be changed by any user."""
+    place = take_snapshot(tmp_path / "code")
+    for name in ("undo_hpc/__pycache__", "undo_hpc/worker.py"):
+        for at in (place.parent, place / name):
+            at.chmod(0o777)
+        assert take_snapshot(tmp_path / "code") == place
+        assert not [at for at in (place.parent, *place.parent.rglob("*")) if at.stat().st_mode & 0o002]
+    monkeypatch.setenv("UNDO_TRUST", "*")  # a file system that gives all files one mode
+    (place / name).chmod(0o777)
+    made = place.stat().st_ino
+    assert take_snapshot(tmp_path / "code").stat().st_ino == made

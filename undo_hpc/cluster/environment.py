@@ -6,6 +6,7 @@ opens one, and reads it from beginning to end. Python itself and its standard li
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -16,8 +17,9 @@ import tarfile
 from pathlib import Path
 
 from undo_hpc.errors import ClusterError
-from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error, write_text
+from undo_hpc.storage.atomic import make_folder, temporary_name, translate_os_error
 from undo_hpc.storage.hashing import HashingFile
+from undo_hpc.system.own_places import place_at_home
 
 log = logging.getLogger(__name__)
 _WHERE = """
@@ -30,7 +32,9 @@ json.dump([folders, sorted(sys.stdlib_module_names)], sys.stdout)
 def pack_environment(folder: Path, python: str = "") -> Path:
     """Writes the packages that a Python has installed into `folder`/environment-DIGEST.tar, once for each state of them; returns that file.
 
-    A file beside it (.sha256) says what it must hold. Names of the standard library are left out: on PYTHONPATH they would hide it.
+    DIGEST is the archive's SHA-256, which nodes compare. A run directory may be another user's gift, so an archive that lies there is taken
+    where a note in this user's home says that it was packed from these packages; else it is packed again. Names of the standard library are
+    left out: on PYTHONPATH they would hide it.
 
     Args:
         python: the Python of the jobs; empty takes this one.
@@ -51,19 +55,18 @@ def pack_environment(folder: Path, python: str = "") -> Path:
         ) from None
     files = _files(map(Path, folders), set(standard))
     listing = "".join(f"{name}\0{size}\0{changed}\n" for name, (_, size, changed) in files.items())
-    target = (
-        folder
-        / f"environment-{hashlib.sha256(listing.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}.tar"
-    )
-    mark = target.with_suffix(".tar.sha256")
-    if mark.exists() and target.exists():
-        return target
+    state = hashlib.sha256(listing.encode("utf-8", "surrogateescape")).hexdigest()
+    home = place_at_home()
+    notes = home / "environments" / state[:32] if home else None
+    for target in sorted(folder.glob("environment-*.tar")):
+        if notes and target.is_file() and (notes / target.stem).is_file():
+            return target
     total = sum(size for _, size, _ in files.values())
     log.info(
-        "packing the environment for the nodes: %d files, %.1f GB, into %s", len(files), total / 1e9, target
+        "packing the environment for the nodes: %d files, %.1f GB, into %s", len(files), total / 1e9, folder
     )
-    temporary = temporary_name(target)
-    with translate_os_error(target):
+    temporary = temporary_name(folder / "environment.tar")
+    with translate_os_error(folder):
         make_folder(folder)
         try:
             with (
@@ -74,10 +77,13 @@ def pack_environment(folder: Path, python: str = "") -> Path:
                     archive.add(path, name, recursive=False)
                 archive.close()
                 digest = sink.sync()
-            temporary.replace(target)
+            target = temporary.replace(folder / f"environment-{digest}.tar")
         finally:
             temporary.unlink(missing_ok=True)
-    write_text(mark, digest + "\n")
+    if notes:
+        with contextlib.suppress(OSError):  # without one it is packed again
+            notes.mkdir(0o700, parents=True, exist_ok=True)
+            (notes / target.stem).touch()
     return target
 
 

@@ -112,11 +112,12 @@ undo_wait() {
 undo_meaning() { case $1 in 138|140|143) echo 75 ;; *) echo "$1" ;; esac; }
 
 # Whether the copy of the code still is what its folder is named by: code_digest in undo_hpc/cluster/snapshot.py, in shell, so that
-# nothing of the copy runs before.
+# nothing of the copy runs before. A link, or a folder that cannot be listed, may hold a module that goes before one of ours.
 undo_check_code() {
   local name=${1##*/} found all=("$1"/*)
   [[ $name =~ ^[0-9a-f]{12}$ ]] || return 0  # a checkout, not a copy
   [ "${all[*]}" = "$1/undo_hpc" ] || return 1  # beside it a torch.py would come first
+  [ ! -L "${1%/*}" ] && found=$(find "$1" ! -type f ! -type d) && [ -z "$found" ] || return 1
   found=$(cd "$1/undo_hpc" && find . -type f ! -path '*/__pycache__/*' ! -name '.*' -print0 | LC_ALL=C sort -z |
     xargs -0 sha256sum | sha256sum) || return 1
   [ "${found:0:12}" = "$name" ]
@@ -197,7 +198,7 @@ undo_private() {
 # undo_unpack TO ARCHIVE CODE: on one node, packages and code on its own disk. The first task does it, others wait for it at the lock; what was
 # not finished is done again. Fails where it cannot be: no such folder, another's folder, disk full, an archive that changed.
 undo_unpack() {
-  local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states
+  local top=$1/undo-$(id -u) archive=$2 code=$3 name place sum states wanted=
   umask 077
   # A folder where others may rename what is there, or above, is no place for programs, nor one of another user, who may do so, sticky or not.
   ! undo_replaced "$1" || return 1
@@ -211,7 +212,11 @@ undo_unpack() {
     sha256sum <"$place.pipe" >"$place.tmp/.sha256" & sum=$!
     tee "$place.pipe" <"$archive" | tar -x -C "$place.tmp" -f -
     states=${PIPESTATUS[*]}; wait $sum; rm -f "$place.pipe"
-    if [ "$states" != "0 0" ] || { [ -e "$archive.sha256" ] && [ "$(cut -c1-64 <"$place.tmp/.sha256")" != "$(cut -c1-64 <"$archive.sha256")" ]; }; then
+    # The launcher names its archive by what it holds; beside a site's own lies a file that says it.
+    if [[ ${archive##*/} =~ ^environment-([0-9a-f]{64})\.tar$ ]]; then wanted=${BASH_REMATCH[1]}
+    elif [ -e "$archive.sha256" ]; then wanted=$(cut -c1-64 <"$archive.sha256")
+    fi
+    if [ "$states" != "0 0" ] || { [ -n "$wanted" ] && [ "$(cut -c1-64 <"$place.tmp/.sha256")" != "$wanted" ]; }; then
       rm -rf "$place.tmp"; return 1
     fi
     sync -f "$place.tmp"; touch "$place.tmp/.complete" && mv "$place.tmp" "$place" || return 1

@@ -13,6 +13,7 @@ import logging
 import marshal
 import os
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from pathlib import Path
 from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error, write_bytes
 from undo_hpc.storage.opening import read_bytes
 from undo_hpc.system.data_files import project_root
+from undo_hpc.system.ownership import EVERYBODY, is_trusted
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ def code_files(package: Path) -> list[Path]:
     found = (
         p
         for p in package.rglob("*")
-        if p.is_file() and "__pycache__" not in p.parts and not p.name.startswith(".")
+        if p.is_file() and "__pycache__" not in p.relative_to(package).parts and not p.name.startswith(".")
     )
     return sorted(found, key=lambda p: p.relative_to(package).as_posix().encode())
 
@@ -48,20 +50,31 @@ def code_digest(package: Path) -> str:
 
 def take_snapshot(folder: Path) -> Path:
     """Copies the package into `folder`/DIGEST, once for each state of the code; returns that folder. A copy that was changed, or that holds
-    more than the package, is made again, and bytecode that is not this checkout's: a run directory may be another user's gift.
+    more than the package, is made again, and bytecode that is not this checkout's; that of other Pythons is removed. A run directory may be
+    another user's gift.
 
     Raises StorageError where the disk is full or the place cannot be written; nothing is left then.
     """
     package = project_root() / "undo_hpc"
     target = folder / code_digest(package)
+    for place, whole in ((folder, _is_folder), (target, _is_whole)):
+        if os.path.lexists(place) and not whole(place):
+            log.warning("the copy of the code in %s was changed; it is made again", place)
+            with translate_os_error(place):
+                shutil.rmtree(place) if _is_folder(place) else place.unlink()
+    if folder.is_dir() and _is_for_everybody(folder):
+        with translate_os_error(folder):
+            folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~stat.S_IWOTH)
     if target.is_dir():
-        if _visible(target) == [package.name] and code_digest(target / package.name) == target.name:
-            for path, copy in _modules(package, target):
-                if read_bytes(_cached(copy)) != (wanted := _bytecode(path, copy)):
-                    write_bytes(_cached(copy), wanted)
-            return target
-        log.warning("the copy of the code in %s was changed; it is made again", target)
-        shutil.rmtree(target)
+        wanted = {_cached(copy): (path, copy) for path, copy in _modules(package, target)}
+        for cached, (path, copy) in wanted.items():
+            if read_bytes(cached) != (ours := _bytecode(path, copy)):
+                write_bytes(cached, ours)
+        with translate_os_error(target):
+            for found in target.rglob("__pycache__/[!.]*"):
+                if found not in wanted:
+                    found.unlink(missing_ok=True)
+        return target
     temporary = temporary_name(target)
     try:
         with translate_os_error(target):
@@ -79,8 +92,39 @@ def take_snapshot(folder: Path) -> Path:
     return target
 
 
-def _visible(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+def _is_folder(place: Path) -> bool:
+    """Whether a place is a folder itself: what lies behind a link can be changed when it has been looked at."""
+    return stat.S_ISDIR(place.lstat().st_mode)
+
+
+def _is_whole(target: Path) -> bool:
+    """Whether a copy is what its name says, and holds nothing but files and folders that not everybody can write: a link to a folder, or a
+    folder that cannot be listed, may hold a module that goes before one of ours, and bytecode is written where a link leads."""
+    try:
+        if not _is_folder(target) or [at.name for at in target.iterdir() if at.name[0] != "."] != [
+            "undo_hpc"
+        ]:
+            return False
+        for root, folders, files in os.walk(target, onerror=_raise):
+            for at in (Path(root, name) for name in (".", *folders, *files)):
+                folder = _is_folder(at)
+                if (
+                    not (folder or stat.S_ISREG(at.lstat().st_mode))
+                    or (folder and at.parent.name == "__pycache__")
+                    or _is_for_everybody(at)
+                ):
+                    return False
+        return code_digest(target / "undo_hpc") == target.name
+    except OSError:
+        return False
+
+
+def _is_for_everybody(place: Path) -> bool:
+    return bool(place.lstat().st_mode & stat.S_IWOTH) and not is_trusted(EVERYBODY)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _modules(package: Path, copy: Path) -> Iterator[tuple[Path, Path]]:

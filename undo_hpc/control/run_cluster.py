@@ -30,12 +30,12 @@ def open_cluster(run: Run, *, from_launcher: bool) -> SlurmCluster:
         require_usable_path(run.layout)
         profile = _with_cluster(run, load_profile(run.config.cluster.profile))
         require_mountable(profile, run.layout)
+        code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
         if profile.stage_to and not profile.stage_archive:
             archive = pack_environment(run.layout.code, profile.python)
             profile = profile.model_copy(update={"stage_archive": str(archive)})
         # without defaults: jobs in the queue read it with the code they were submitted with, which may not know a newer key
         write_json(run.layout.profile, profile.model_dump(mode="json", exclude_defaults=True))
-        code = take_snapshot(run.layout.code) if run.config.cluster.code_snapshot else project_root()
     else:
         profile = kept_profile(run)
         code = Path(os.environ.get("UNDO_CODE") or project_root())

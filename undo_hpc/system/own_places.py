@@ -77,7 +77,7 @@ def temporary_folders() -> Iterator[Path]:
         with contextlib.suppress(OSError):
             if os.access(place, os.W_OK | os.X_OK) and not others_can_replace(place):
                 yield place
-    if home := _at_home():
+    if home := place_at_home():
         home.mkdir(0o700, parents=True, exist_ok=True)
         yield home
 
@@ -103,7 +103,7 @@ def code_caches() -> dict[str, str]:
             place = "~"  # somewhere below it
         # as libraries do: `~` stays where nobody knows a home
         if place and not is_own(Path(os.path.expanduser(place))):  # noqa: PTH111
-            found[variable] = str((_at_home() or _new_home() / _OURS) / variable.lower())
+            found[variable] = str((place_at_home() or _new_home() / _OURS) / variable.lower())
     compiler = found.get(_COMPILER) or os.environ.get(_COMPILER) or _compiler_folder()
     unset = [name for name in IN_COMPILERS if compiler and not os.environ.get(name)]
     return found | {name: str(Path(compiler, IN_COMPILERS[name])) for name in unset}
@@ -130,7 +130,7 @@ def is_own(place: Path) -> bool:
     return False
 
 
-def _at_home() -> Path | None:
+def place_at_home() -> Path | None:
     """Our folder in the user's home: beside all caches where the group can write there (umask 002). None for a user without a name and without
     HOME, as in a container, or where others can put theirs there."""
     with contextlib.suppress(RuntimeError):
