@@ -58,6 +58,12 @@ CODE = [
     "1 if open('{canary}','w') else 2",
 ]
 ODD: list[Any] = [
+    "\\ldots=-\\infty",
+    "\\ldots = 3 = x",
+    "\\text{permutations of }(1,2,3)",
+    "(1,2) (permutations)" + "(" * 3000,
+    "\\begin{cases} 3 \\end{cases}",
+    "\\begin{cases} & x \\end{cases}",
     None,
     "",
     " ",

@@ -88,6 +88,20 @@ HUBS = [
     (r"f(a)=a", ("f(x)=x", r"f(x)=c, c\in\mathbb{R}", "f(x)=k")),
     (r"e^x \ge 10^{-30}", (r"\mathbb{R}", r"x \ge -30\ln 10")),
     (r"x \ge 2+\infty", ("(2,1)", r"\emptyset", "(5,3)")),
+    (r"3 \text{ squared}", ("3", "9")),
+    (r"3 \text{ fifths}", ("3", "3/5")),
+    (r"3 \text{ below zero}", ("3", "-3")),
+    (r"3 \text{ thousands}", ("3", "3000")),
+    (r"3\text{i}", ("3", "3i")),
+    (r"3\% \text{ increase}", (r"3\% \text{ decrease}", r"3\% \text{ loss}")),
+    (r"3 \text{ units}^2", (r"3 \text{ units}^3", r"3 \text{ cm}^2", r"3 \text{ cm}")),
+    (r"x+2, x \ne 1", (r"x+2, x \ne 3", "x+2, x > 1", "x+2", r"\begin{cases} x+2 & x > 1 \\ 2x & x \le 1 \end{cases}")),
+    (r"x, x > 0", ("|x|", "x > 0", "x")),
+    ("f(x) = x+2", ("f(1) = 3", "f(2) = 4", "x+2")),
+    (r"P(A|B) = 1/3", ("P(B|A) = 1/3", "P(A|B) = 1/3")),
+    (r"\gcd(m,n) = 6", (r"\operatorname{lcm}(m,n) = 6", r"\max(m,n) = 6", "6")),
+    (r"60 \frac{\text{km}}{\text{h}}", (r"60 \text{ m/s}", r"60 \text{ km}", "60")),
+    (r"\$3 \text{ million}", (r"\$3", "3", r"\$3000000")),
     (r"x \equiv 3 \pmod 5", ("g(x) = 5x-2", r"n = 5k+3, k \in \mathbb{Z}")),
 ]  # fmt: skip
 
@@ -122,6 +136,8 @@ def core(value: Any) -> Any:
         return value._replace(name="")
     if isinstance(value, typed.Named) and value.name.startswith("base "):
         return core(read(value.operands[0].words))
+    if isinstance(value, typed.Cases) and len(value.rows) == 1:  # x+1, x > 0
+        return core(value.rows[0][0])
     if isinstance(value, typed.Ratio) and len(value.items) == 2:
         return typed.Expression(("div", value.items[0].node, value.items[1].node))
     return value
@@ -228,6 +244,14 @@ LETTERS = [
     r"\text{Tuesday}",
 ]
 MEASURED = [
+    r"5 \text{ units}^2",
+    r"7 \frac{\text{km}}{\text{h}}",
+    r"50\% \text{ increase}",
+    r"3 \text{ squared}",
+    r"2 \text{ thirds}",
+    r"\$3 \text{ million}",
+    "75¢",
+    "1/2 cup",
     r"5 \text{ km}",
     r"7 \text{ km}",
     r"3 \text{ apples}",
@@ -253,6 +277,10 @@ SETS = [
     "(3,1,2)",
 ]
 RELATIONS = [
+    "x+1, x>2",
+    r"x^2, x \ne 1",
+    "y(x)=2x",
+    "P(A|B)=1/3",
     "x>2",
     r"x \le 3",
     r"x \ne 1",
@@ -280,8 +308,8 @@ EXPRESSIONS = [
 PIECES = [r"\begin{cases} 1 & x>0 \\ 2 & x \le 0 \end{cases}", r"\begin{cases} 2 & x>0 \\ 1 & x \le 0 \end{cases}",
           r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}"]  # fmt: skip
 TRUTHS = [*NUMBERS, *LETTERS, *MEASURED, *SETS, *RELATIONS, *EXPRESSIONS, *PIECES]
-SIGNS = [r"\approx", r"\sim", r"\cong", r"\simeq", "≈", "=", r"\ne", "<", ">", r"\le", r"\ge", r"\in", r"\equiv", r"\to", r"\subset",
-         ",", ";", r"\text{ or }", r"\text{ and }", r"\text{ to }", ":", "+", "-", r"\pm", r"\cdot", "/", "^", r"\cup", r"\cap", r"\setminus",
+SIGNS = [r"\text{ for }", r", x \ne ", r"\approx", r"\sim", r"\cong", r"\simeq", "≈", "=", r"\ne", "<", ">", r"\le", r"\ge", r"\in", r"\equiv", r"\to",
+         r"\subset", ",", ";", r"\text{ or }", r"\text{ and }", r"\text{ to }", ":", "+", "-", r"\pm", r"\cdot", "/", "^", r"\cup", r"\cap", r"\setminus",
          "|", r"\bmod", "!", r"\%", " "]  # fmt: skip
 PLACES = ["{}", "{}", "x = {}", r"\approx {}", "({})", r"\{{{}\}}", "[{}]", r"({}, {})", "{}, {}", r"{} \text{{ km}}", r"{}\%", r"{}^\circ",
           "x < {}", r"x \ne {}", r"n \ge {}, n \in \mathbb{{Z}}", r"\begin{{cases}} {} & \text{{otherwise}} \\ {} & \text{{otherwise}} \end{{cases}}",

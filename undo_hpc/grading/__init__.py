@@ -19,7 +19,7 @@ from undo_hpc.grading.pool import Checker
 from undo_hpc.records import Grade
 
 # Raised with every change that can change a verdict; manifests and results name it, so that scores are compared like with like.
-CHECKER_VERSION = "2.5"
+CHECKER_VERSION = "2.6"
 __all__ = [
     "CHECKER_VERSION",
     "Checker",

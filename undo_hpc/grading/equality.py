@@ -244,14 +244,13 @@ def sets_of_reals(a: typed.Region, b: typed.Region | typed.Items | typed.Relatio
 def labels_agree(a: str, b: str) -> bool:
     """Whether two names can be of one thing: those of unknowns (x, k) must be the same, those of quantities need not.
 
-    What is alike but for a mark differs: f and its inverse, dy/dx and dx/dy, two angles.
+    What is alike but for a mark differs: f and its inverse, dy/dx and dx/dy, two angles. But y and y(x) are one.
     """
+    same = a.rstrip("()") == b.rstrip("()")
     heads = [name.partition("_")[0] for name in (a, b)]
     marked = heads[0] != heads[1] and a[0] == b[0] and not a.startswith(("words ", "of "))
-    told = a.startswith("of ") and b.startswith("of ")
-    if marked or told or any(n.startswith("words (") for n in (a, b)):
-        return a == b
-    return a == b or not all(len(head) == 1 and head.islower() for head in heads)
+    strict = marked or a[:3] == b[:3] == "of " or any(n.startswith("words (") for n in (a, b))
+    return same or not (strict or all(len(head) == 1 and head.islower() for head in heads))
 
 
 def equations(a: typed.Relation, b: typed.Relation) -> Said:
@@ -281,8 +280,8 @@ def solutions(a: typed.Solutions, b: typed.Solutions) -> Said:
         return said
     p, q = a.relation, b.relation
     right, argument = q.right, ""
-    applied = agree and all(r.left[0] == "apply" and len(r.left[2]) == 1 for r in (p, q))
-    if applied and q.left[2][0][0] == "sym":  # f(n) = n and f(x) = x
+    applied = all(r.left[0] == "apply" and [part[0] for part in r.left[2]] == ["sym"] for r in (p, q))
+    if agree and applied:  # f(n) = n and f(x) = x
         right, argument = substitute(right, q.left[2][0], p.left[2][0]), p.left[2][0][1]
         said = identical(p.right, right)
     if not symbols((p.right, q.right)):
@@ -393,6 +392,7 @@ _TABLE: tuple[tuple[Any, ...], ...] = (  # a rule, a type, and the types that it
     (ratios, typed.Ratio, typed.Ratio, typed.Expression),
     (clocks, typed.Clock, typed.Clock, typed.Expression),
     (piecewise, typed.Cases, typed.Cases),
+    (lambda a, b: len(a.rows) == 1 and equal(a.rows[0][0], b), typed.Cases, typed.Expression),
     (named_sets, typed.Named, typed.Named, typed.Expression),
     (texts, typed.Text, typed.Text, typed.Expression),
     (lambda a, b: None, typed.Unread, *typed.TYPES),  # computer algebra has to tell

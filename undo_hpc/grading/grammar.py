@@ -28,6 +28,8 @@ _CHANGES = word_set("not except but otherwise than less greater least most")
 _CLOSING = {"(": (")", "]", "["), "[": (")", "]", "["), "]": (")", "]", "["), "{": ("}",), "\\{": ("\\}",)}
 _PARAMETERS = frozenset("klmnst")
 _BEGINNINGS = {("ge", num(0)): "0..", ("ge", num(1)): "1..", (">", num(0)): "1.."}
+_NAMING = tables.MARKS | {"(", "{"}  # Var(X), area of \\triangle ABC
+_FROM = ((num(0),), (num(1),))
 _IN_BRACES = 2  # of `brackets`: a colon says `such that`
 _SEPARATORS = ("", ",", "and", "or", ";")  # each stronger than the one before
 _INTEGERS = {"N": "Z+", "Z+": "Z+", "N+": "Z+", "N*": "Z+", "N0+": "N", "Z0+": "N"}
@@ -165,8 +167,8 @@ class Grammar(Terms):
             code = _CODES.get(text.lower())
             return ("quantity", self.expression(), code) if code else ("neg", self.side())
         said: list[str] = []
-        while self.peek()[0] == "word" or (said and self.peek()[0] == "sym"):
-            said.append(self.take()[1])
+        while (kind := self.peek()[0]) == "word" or (said and (kind == "sym" or self.peek()[1] in _NAMING)):
+            said.append(self.raw_subscript() if self.peek()[1] in "({" else self.take()[1])
         verb = said[-1].lower() in ("is", "are", "be", "equals")
         plain = not any(word.lower() in tables.NO_UNITS for word in said[: len(said) - verb])
         if self.skip(":") or (verb and plain):
@@ -180,7 +182,7 @@ class Grammar(Terms):
         if self.peek()[0] != "word" or self.peek()[1].lower() in _CLAUSES | {"all", "every"}:
             return self.clause(node)
         while self.peek()[0] == "word":
-            if self.take()[1].lower() in tables.NO_UNITS - {"only"}:
+            if self.take()[1].lower() in tables.NO_UNITS - {"only"} | tables.REJECTS:
                 raise Wordy("a remark that changes the answer")
         return node
 
@@ -195,13 +197,13 @@ class Grammar(Terms):
                 condition = self.relation()
                 found = domain_of(condition, (node,))
                 arguments = node[2][0] if node[0] == "rel" else ()
-                bound = condition[1:] in [
-                    ((o,), (("sym", text), num(n))) for o in (">", "ge", "ne") for n in (0, 1)
-                ]
+                bound = condition[1] in ((">",), ("ge",), ("ne",)) and condition[2][1:] in _FROM
                 if bound and {"all", "every"} & set(said) and ("sym", text) in walk(arguments):
                     found = [(text, "R")]  # f(x) = 1/x for all x > 0
-                if not found:
+                if not found and (names or domains or (_CHANGES | {"all", "every"}) & set(said)):
                     raise Wordy("a condition")
+                if not found:
+                    return ("told", node, condition)
                 domains += [*((name, found[0][1]) for name in names), *found]
                 continue
             self.at += 1

@@ -12,7 +12,7 @@ from undo_hpc.grading.tables import SCALES, word_set
 from undo_hpc.grading.tokens import SyntaxProblem
 from undo_hpc.grading.values import Node, Value, kinds, num
 
-STRUCTURES = word_set("bracket list rel setop named ratio clock modulo given builder cases words about ldots quantity base matrix")  # fmt: skip
+STRUCTURES = word_set("bracket list rel setop named ratio clock modulo given builder cases told words about ldots quantity base matrix")  # fmt: skip
 MAKERS: dict[str, Callable[[Node], Value]] = {}  # filled here and in `relations`
 _SETS: dict[str, Node] = {
     "R": regions.REALS,
@@ -81,7 +81,8 @@ def quantity(node: Node) -> Value:
     inner, unit = node[1], node[2]
     first, _, rest = unit.partition(" ")
     if scale := SCALES.get(first.lower()):
-        inner = ("mul", inner, num(scale))
+        scaled = ("mul", inner[1] if inner[0] == "quantity" else inner, num(scale))
+        inner = ("quantity", scaled, inner[2]) if inner[0] == "quantity" else scaled  # $2.5 million
         return quantity(("quantity", inner, rest)) if rest else value_of(inner)
     value = value_of(inner)
     if isinstance(value, typed.Items) and value.brackets == "":

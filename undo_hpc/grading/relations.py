@@ -12,15 +12,15 @@ from undo_hpc.grading.grammar import domain_of, parse
 from undo_hpc.grading.identity import identical
 from undo_hpc.grading.lookalikes import unify
 from undo_hpc.grading.making import MAKERS, STRUCTURES, as_formula, branches, flat, named, value_of
-from undo_hpc.grading.tables import NUMBER_WORDS, word_set
+from undo_hpc.grading.tables import MULTI_ARGUMENT, NUMBER_WORDS, word_set
 from undo_hpc.grading.tokens import SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols, walk
 
 _BASED = re.compile(r"\(?([0-9A-F]+)\)?\s*(?:_\s*\{?\s*(\d{1,2})\s*\}?|\\?[,~ ]\s*\(?(?:\\text\s*\{)?\s*\(?(?:in )?base[\s-]*(\w+)\)?\s*\}?\)?)")  # fmt: skip
 _SPLIT = re.compile(r"(?<![\d.])\d{1,3}(?:,\d{3})+(?![\d,])")
 _PART = re.compile(r"(?:^|(?<=[\s;,.]))(?:\\text\s*\{)?\(?([1-5a-e])\)\s*\}?(?=\s*[-\\$\w(])")
-_PERMUTED = word_set(
-    "text and or with all its their any of the other permutation permutations thereof it them these"
+_PERMUTED = re.compile(
+    r"\(?(?:\\text ?\{ ?)?,? ?\(?(?:\b(?:and|or|with|all|its|their|any|of|the|other|permutations?|thereof|it|them|these)\b ?)+\)? ?\}?\)?"
 )
 _WORDS = (typed.Text, typed.Unread)
 _FLIPPED = {">": "<", "ge": "le", "<": "<", "le": "le", "ne": "ne", "=": "="}
@@ -37,8 +37,8 @@ def label_of(left: Node, right: Node) -> str:
     segments (AB), marked letters, ratios, and measures of them (sin A).
     """
     kind = left[0]
-    if kind == "opaque" and "opaque" not in kinds(right):
-        return f"of {left[1]}"
+    if kind in ("opaque", "big") and kind not in kinds(right):
+        return f"of {left[1:]}"
     if kind == "words":
         return "words " + words.plain(left[1])
     if kind == "sym" and left[1] not in symbols(right):
@@ -55,7 +55,8 @@ def label_of(left: Node, right: Node) -> str:
     if parts or (kind == "add" and not names & _UNKNOWNS):
         return "of " + ("".join(sorted(names)) if kind == "mul" else repr(left))
     measure = kind == "fn" and left[1] not in _NO_MEASURES and len(names) == 1
-    return f"of {left[1]} {min(names)}" if measure else ""
+    several = kind == "fn" and left[1] in MULTI_ARGUMENT and {n[0] for n in left[2]} <= {"sym", "apply"}
+    return f"of {left[1]} {sorted(names)}" if measure or several else ""
 
 
 def solved(label: str, value: Value, relation: typed.Relation | None = None) -> typed.Solutions:
@@ -93,7 +94,7 @@ def relation(node: Node) -> Value:
 def equation(sides: tuple[Node, ...]) -> Value:
     """A chain of equal signs."""
     left, last = sides[0], sides[-1]
-    names = [str(side[1]) for side in sides[:-1]]
+    names = [str(side[-1]) for side in sides[:-1]]
     if len(sides) > 2 and all(s[0] == "sym" for s in sides[:-1]) and len(set(names)) == len(names):
         return typed.Solutions(tuple(names), ((value_of(last),) * len(names),), None)  # x = y = z = 1
     if left[0] == "bracket" and left[1] == "(" and all(n[0] in ("sym", "const", "apply") for n in left[3]):
@@ -171,7 +172,28 @@ def listing(node: Node) -> Value:
     last = items[-1]
     if last[0] in ("modulo", "given") and all(item[0] != last[0] for item in items[:-1]):
         return value_of((last[0], ("list", separators, (*items[:-1], last[1])), last[2]))
-    return joined(set(separators), [value_of(item) for item in items])
+    values = [value_of(item) for item in items]
+    part = narrowed(set(separators[1:]), values[1:]) if separators[:1] == (",",) else None
+    return (part and partly(values[0], part)) or joined(set(separators), values)
+
+
+def partly(head: Value, part: Value) -> Value:
+    r"""A function that is told on a part of the reals, `x+1, x \ne 2` or `f(x) = x+1, x > 0`; None where it is none, or of integers."""
+    name = ("sym", getattr(part, "name", ""))
+    if name[1] in "kmnN":
+        return None
+    if isinstance(head, typed.Expression) and head.node != name and name in walk(head):
+        return typed.Cases(((head, part),))
+    function = isinstance(head, typed.Solutions) and head.relation and head.relation.left[0] == "apply"
+    inner = partly(head.rows[0][0], part) if function and head.relation.left[2] == (name,) else None
+    return inner and solved(head.names[0], inner)
+
+
+def clause(node: Node) -> Value:
+    """An expression and the condition that words put behind it."""
+    if (value := partly(value_of(node[1]), value_of(node[2]))) is None:
+        raise Wordy("a condition")
+    return value
 
 
 def joined(separators: set[str], values: list[Value]) -> Value:
@@ -293,7 +315,7 @@ def modulo(node: Node) -> Value:
 
 
 MAKERS |= {
-    "list": listing, "rel": relation, "given": given, "builder": builder, "modulo": modulo,
+    "list": listing, "rel": relation, "told": clause, "given": given, "builder": builder, "modulo": modulo,
     "words": lambda node: typed.Text(words.plain(node[1])),
 }  # fmt: skip
 
@@ -324,9 +346,9 @@ def read(text: str, thousands: bool = True) -> typed.Value:
         base = NUMBER_WORDS.get((based[2] or based[3]).lower(), based[2] or based[3])
         if str(base).isdigit():
             return value_of(("base", based[1], int(base)))
-    head = plain[: plain.rfind(")") + 1] if "permutation" in plain else ""
-    if head and set(re.findall("[a-z]+", plain[len(head) :])) <= _PERMUTED:
-        value = read(head, thousands)
+    around = [m for m in _PERMUTED.finditer(plain) if "permutation" in m[0]] if "permutation" in plain else []
+    if len(around) == 1 and around[0].start() * (len(plain) - around[0].end()) == 0:
+        value = read(plain[: around[0].start()] + plain[around[0].end() :], thousands)
         rows = getattr(value, "rows", [getattr(v, "items", ()) for v in flat([value])])
         if all(1 < len(row) < 5 for row in rows):
             return typed.Items("", tuple(typed.Items("()", p) for row in rows for p in permutations(row)))

@@ -47,9 +47,9 @@ NAMES = GREEK | FUNCTIONS | MULTI_ARGUMENT | word_set("pi infty infinity oo inf 
 RENAMED = pairs("renamed")
 DROPPED, TEXT_COMMANDS, MARKS = (frozenset(words(s)) for s in ("dropped", "text commands", "marks"))
 RELATIONS, CONNECTORS, NO_FACTORS = (frozenset(words(s)) for s in ("relations", "connectors", "no factors"))
-SHORT_WORDS, FILLER, NO_UNITS = (frozenset(words(s)) for s in ("short words", "filler", "no units"))
+SHORT_WORDS, FILLER, NO_UNITS, REJECTS = (frozenset(words(s)) for s in ("short words", "filler", "no units", "rejects"))  # fmt: skip
 NUMBER_WORDS = {word: i for i, word in enumerate(words("units of numbers"))}
 NUMBER_WORDS |= {word: 10 * i for i, word in enumerate(words("tens"), start=2)}
-SCALES = {name: int(size) for name, size in pairs("scales").items()}
+SCALES = {name + s: int(size) for name, size in pairs("scales").items() for s in ("", "s")}
 MONTHS = words("months")
 DOMAINS = [(said.split(), name) for said, name in rows("domains")]

@@ -10,10 +10,11 @@ from undo_hpc.grading import tables
 from undo_hpc.grading.tokens import CLOSING, Cursor, SyntaxProblem, Wordy
 from undo_hpc.grading.values import Node, num, rename_index
 
-CURRENCIES = "$€£¥₹"
+CURRENCIES = "$€£¥₹¢"
 _SUM, _PRODUCT = 10, 20  # binding powers
 _SUMS = {"+": "add", "-": "neg", "pm": "pm", "mp": "mp"}
 _PRODUCTS = {"*": "mul", "/": "div", "mod": "mod"}
+_EVENTS = tables.RELATIONS | {"|"}  # P(A | B)
 _SUPERSETS = {">0": "+", "*": "*", "ge0": "0+", "0": "0+", "+": "+", "-": "-"}
 
 
@@ -65,7 +66,7 @@ class Terms(Cursor):
         return (
             self.peek(1)[0] == "word"
             or self.peek(1)[1] == "mod"
-            or self.peek(2)[1] in ("in", "ne", "ge", ">")
+            or self.peek(2)[1] in ("in", "ne", "ge", ">", "le", "<")
         )
 
     # -- powers and what stands behind a factor
@@ -115,7 +116,8 @@ class Terms(Cursor):
             return ("quantity", node, "celsius" if self.take()[1] == "C" else "fahrenheit")
         for marks, share in (("'", 60), ('"', 3600)):
             raised = self.peek(1)[1] == "^" and self.peek(2)[1] in ("prime", "{")
-            if self.peek()[0] == "num" and (raised or self.peek(1) == ("op", marks)):
+            written = '"' if self.ahead(3)[1:] == ["'", "'"] else self.peek(1)[1]
+            if self.peek()[0] == "num" and (raised or written == marks):
                 node = ("add", node, num(Fraction(self.take()[1]) / share))
                 while self.skip("'", '"', "^", "{", "}", "prime"):
                     pass
@@ -217,7 +219,7 @@ class Terms(Cursor):
                 break
             inside.append((depth, *token))
         several = any(d == 1 and (t in ",;" or (kind == "num" and "," in t)) for d, kind, t, _ in inside)
-        said = any(t in tables.RELATIONS for _, _, t, _ in inside) or self.peek(1)[0] == "word"
+        said = any(t in _EVENTS for _, _, t, _ in inside) or self.peek(1)[0] == "word"
         event = said and len(name) == 1 and name.isupper() and not self.spaced()  # P(X = 0)
         function = name[0] in "fF" and not self.is_remark()
         return several or event or function or len(inside) == 2 or (name[-1] == "'" and len(inside) > 1)
@@ -227,7 +229,8 @@ class Terms(Cursor):
         self.need("(")
         inside = self.ahead(len(self.tokens))
         inside = inside[: inside.index(")") if ")" in inside else 0]
-        if (tables.RELATIONS & set(inside) or self.peek()[0] == "word") and "(" not in inside:
+        event = _EVENTS & set(inside) and inside.count("|") != 2  # f(|x|)
+        if (event or self.peek()[0] == "word") and "(" not in inside:
             self.at += len(inside) + 1
             return ("sym", f"{name}({' '.join(inside)})")
         arguments = self.within(self.arguments, 1)

@@ -28,10 +28,10 @@ _REPEATING = re.compile(  # 0.\overline{3}, 0.\dot1\dot8, 0.(3), 0.333...
 )
 _TOKEN = re.compile(
     r"(?P<num>(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\d.]))?|\.\d+)"
-    r"|\\(?P<cmd>[a-zA-Z]+)\*?|(?P<row>\\\\(?:\[[^\]]{0,9}\])?)|\\(?P<esc>.)|(?P<dots>\.\.\.+)"
+    r"|\\(?P<cmd>[a-zA-Z]+)\*?|(?P<row>\\\\(?:\[-?[\d.]+ ?[a-z]{2}\])?)|\\(?P<esc>.)|(?P<dots>\.\.\.+)"
     r"|(?P<time>(?<![A-Za-z])[apAP]\.?\s?[mM]\b\.?)"
     r"|(?P<name>[^\W\d_]+(?:(?<=[a-z])[-'](?=[a-z]{2})[a-z]+)*)|(?P<sign>\*\*|<=|>=|=<|=>|->|!=|==|<>|&)"
-    r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹?~])|(?P<space>\s+)",
+    r"|(?P<op>[-+*/^_!|()\[\]{},;:'\"°%<>=$€£¥₹¢?~])|(?P<space>\s+)",
     re.DOTALL,
 )
 _SIGNS = dict(pair.split(":") for pair in ["**:^", "<=:le", ">=:ge", "=<:le", "!=:ne", "<>:ne", "==:=", "=>:to", "->:to", "&:&"])  # fmt: skip
@@ -41,10 +41,14 @@ _THOUSANDS = re.compile(r"(?<=\d)\s*(?:\{\s*,\s*\}|\\,|,\\!|\\!,\\!|\{\\,\})\s*(
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/])")
 _EUROPEAN = re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])")
 _LEAD = re.compile(r"(?:So|Hence|Thus|Therefore|Then),?\s+")
-_SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\[\]!/]|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
+_SILENT = re.compile(r"\\(?:left|right)\s*\.|\\[()\]!/]|\\\[(?!-?[\d.]+ ?[a-z]{2}\])|\\(?:phantom|hspace|vspace|label|tag)\*?\{[^{}]{0,80}\}")  # fmt: skip
 _ENVIRONMENT = re.compile(r"\s*\{\s*([a-zA-Z]+)\*?\s*\}(?:\s*\{[lcr| ]{1,40}\})?")
 _MATRICES = word_set("matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix array cases")
 _ABBREVIATED = re.compile(r"\b(sq|cu|ft|in|hr|hrs|min|sec|yd|oz|lb|lbs|Rs|approx|Dr|Mr|St|No)\.(?=\s|$|\^|\})")  # fmt: skip
+_RAISED = re.compile(r"(?<=\d)\s*\^\s*\{?\s*\\(?:text|mathrm)\s*\{\s*(st|nd|rd|th)\s*\}\s*\}?")
+_UNITS = re.compile(  # 60 \frac{\text{km}}{\text{h}}, \frac{60 \text{ km}}{1 \text{ h}}
+    r"\\[dt]?frac\s*\{([^{}+-]*\\(?:text|mathrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?)\s*\}\s*\{(?:1\b[\s~\\,;]*)?(\\(?:text|mathrm)\s*\{([^{}]*)\}(?:\^\{?\d\}?)?)\s*\}"
+)
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 
 
@@ -71,6 +75,8 @@ def prepare(text: str) -> str:
     if "\\" in text:
         text = _DOUBLED.sub(r"\\", text) if "\\begin" not in text else text
         text = re.sub(r"\\(q?quad)(?=[a-zA-Z])", r"\\\1 ", _THOUSANDS.sub("", text))
+        text = _UNITS.sub(lambda m: f" {m[1]}/{m[2]}" if units.known(m[3].strip(" ~,")) else m[0], text)
+        text = _RAISED.sub(r"\\text{\1}", text)
         text = re.sub(r"\{\s*([:=,;])\s*\}|\{ ?\}(?=\^)", r"\1", _SILENT.sub(" ", text))
         text = re.sub(r"(\\)?\$", lambda m: "$" if m[1] else " ", text)
     elif "$" in text or "'" in text or "{" in text:
@@ -184,7 +190,7 @@ def _text(inside: str, command: str, out: list[Token], space: bool) -> None:
         return
     if len(bare) == 1 and bare.isalpha():
         upright = command.startswith(("math", "oper"))
-        unit = bare in units.SINGLE or not (upright or command in ("rm", "textit", "textbf"))
+        unit = bare in units.SINGLE or not (upright or command in ("rm", "textit", "textbf") or bare in "ei")
         symbol = not (unit and behind_number) and before not in ("frac", "{", "/", "^", "}")
         out.append(("sym" if symbol or (upright and not behind_number) else "word", bare, space))
         return

@@ -14,6 +14,9 @@ from undo_hpc.grading.tables import word_set
 _Size = tuple[Fraction, dict[str, int]]  # in base units, and their powers
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "cu": 3}
 _PERCENT = word_set("percent percentage pct % percents")
+_OPPOSITES = [(word_set(a), word_set(b)) for a, b in tables.rows("opposites")]
+_OPPOSED = frozenset().union(*(a | b for a, b in _OPPOSITES))
+_PARTS = tables.pairs("parts of one").keys() - {"quarter"}  # which is a coin, too
 _PIECE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*|[$€£¥₹¢°%Ω]|\^\s*\(?\s*(-?\d{1,2})\s*\)?|[/*()]")
 
 
@@ -69,7 +72,7 @@ def read(text: str) -> Unit | None:
 
     Words that are no unit (`apples`) are kept in the singular, for they contradict other words.
     """
-    text = re.sub(r"(?i:°|degrees?) ?[Cc](?i:elsius)?\b", "celsius", text)
+    text = re.sub(r"(?i:°|degrees?) ?[Cc](?i:elsius)?\b", "celsius", text.replace("above zero", ""))
     text = re.sub(r"(?i:°|degrees?) ?[Ff](?i:ahrenheit)?\b", "fahrenheit", text)
     powers: Counter[str] = Counter()
     size = Fraction(1)
@@ -90,7 +93,7 @@ def read(text: str) -> Unit | None:
             sign = sign if group else 1
         elif low in _PERCENT:
             powers["percent"] = 1
-        elif match[1] is not None or (low in ("squared", "cubed") and last):
+        elif match[1] is not None or (low in ("squared", "cubed") and (last or ends)):
             if not last:
                 return None
             found, power = last[0], last[1] * (int(match[1] or _POWERS[low]) - 1)
@@ -99,23 +102,32 @@ def read(text: str) -> Unit | None:
         elif found:
             power, last, pending = sign * pending, (found, sign), 1
             sign = sign if group else 1
+        elif low.rstrip("s") in _PARTS and (ends or low[-1] == "s"):
+            return None  # 2 thirds, but not 7 sixth graders
+        elif low in tables.SCALES and i and pieces[i - 1][0].lower() not in tables.SCALES:
+            return None  # per thousand
         elif low in tables.NO_UNITS or low in tables.MONTHS:
             return None
-        elif low not in tables.FILLER and piece != "*":
+        elif (low not in tables.FILLER or low in _OPPOSED) and piece != "*":
             words.append(low[:-1] if low.endswith("s") and not low.endswith("ss") and len(low) > 3 else low)
         if found and power:
             size *= found[0] ** power
             for name, exponent in found[1].items():
                 powers[name] += exponent * power
+    powers["unit"] *= powers["unit"] > 1  # `units` says nothing, `square units` that it is an area
     return Unit(tuple(sorted((name, power) for name, power in powers.items() if power)), size, tuple(words))
 
 
 def conversion(a: Unit, b: Unit) -> Fraction | None:
     """The factor from `a` to `b`; None where they contradict each other. A phrase of mere words has no dimension and factor 1."""
-    opposite = any({x, y} <= {*a.words, *b.words} for x, y in tables.pairs("opposites").items())
-    if opposite and a.words != b.words:
+    said = {*a.words, *b.words}
+    if a.words != b.words and any(x & said and y & said for x, y in _OPPOSITES):
         return None
+    dimensions = a.dimension + b.dimension
+    if any(name == "unit" for name, _ in dimensions):  # square units, and square meters
+        lengths = {name for name, _ in dimensions} <= {"unit", "m"}
+        return Fraction(1) if lengths and len({power for _, power in dimensions}) == 1 else None
+    x, y = ({*unit.words} - tables.FILLER for unit in (a, b))
     if bool(a.dimension) != bool(b.dimension):
-        return None if a.words or b.words else Fraction(1)
-    nested = set(a.words) <= set(b.words) or set(b.words) <= set(a.words)
-    return a.size / b.size if a.dimension == b.dimension and (nested or a.dimension) else None
+        return None if x or y else Fraction(1)
+    return a.size / b.size if a.dimension == b.dimension and (x <= y or y <= x or a.dimension) else None

@@ -74,6 +74,8 @@ def _told(text: str, other: str) -> list[str]:
 def spelled(text: str) -> tuple[Fraction, str] | None:
     """The number that words spell, and the words behind it: `twenty-one apples`, `three quarters`."""
     pieces = plain(text).replace("-", " ").split()
+    if pieces[1:] and pieces[0].isdecimal() and pieces[1].rstrip("s") in _PARTS:  # 2 thirds
+        return Fraction(int(pieces[0]), _PARTS[pieces[1].rstrip("s")]), " ".join(pieces[2:])
     value = part = used = 0
     for piece in pieces:
         if piece in SCALES and (part or piece == "dozen"):
