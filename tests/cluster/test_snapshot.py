@@ -77,10 +77,10 @@ def test_a_site_that_keeps_bytecode_elsewhere(tmp_path: Path, monkeypatch: pytes
     assert take_snapshot(tmp_path / "code") == place
 
 
-def check_in_shell(code: Path) -> int:
+def check_in_shell(code: Path, before: str = "") -> int:
     prelude = project_root() / "slurm" / "prelude.sh"
     return subprocess.run(
-        ["bash", "-c", f"source {prelude}; undo_check_code {code}"], check=False, capture_output=True
+        ["bash", "-c", f"source {prelude}; {before} undo_check_code {code}"], check=False, capture_output=True
     ).returncode
 
 
@@ -88,6 +88,8 @@ def test_a_job_compares_the_copy_before_it_runs_any_of_it(tmp_path: Path) -> Non
     place = take_snapshot(tmp_path / "code")
     assert check_in_shell(place) == 0
     assert check_in_shell(project_root()) == 0, "a checkout has no digest to be held to"
+    unlisted = 'find() { command find "$@"; return 1; };'  # a folder of mode 0311: Python imports from it
+    assert check_in_shell(place, unlisted) == 1
     cache = place / "undo_hpc" / "__pycache__"
     (cache / "worker.cpython-399.pyc").touch()
     assert check_in_shell(place) == 0, "Python's own files are no part of it"
