@@ -21,12 +21,10 @@ from undo_hpc.grading.values import Node, Value, kinds, num, substitute, symbols
 
 Said = bool | None
 Rule = Callable[[Any, Any], Said]
-_TRIGONOMETRY = word_set("sin cos tan cot sec csc")
-_INTEGRATION = ({"C", "c"}, {"C", "K"}, {"C", "k"})
+_TRIGONOMETRY, _INTEGRATION = word_set("sin cos tan cot sec csc"), ({"C", "c"}, {"C", "K"}, {"C", "k"})
 _WHOLE, _INTEGERS = frozenset("kmnN"), ("whole", float("-inf"))
 _AXES = (("const", "i"), ("sym", "j"), ("sym", "k"))
-_DOTS = typed.Named("ldots", ())
-_OTHERWISE = typed.Text("otherwise")
+_DOTS, _OTHERWISE = typed.Named("ldots", ()), typed.Text("otherwise")
 
 
 def equal(a: Value, b: Value) -> Said:
@@ -349,8 +347,11 @@ def clocks(a: typed.Clock, b: typed.Clock | typed.Expression) -> Said:
     return times[0] == times[1] or (not (a.half and b.half) and a.minutes == b.minutes)
 
 
-def piecewise(a: typed.Cases, b: typed.Cases) -> Said:
-    """The same pieces in any order; one piece may be said to be all the rest."""
+def piecewise(a: typed.Cases, b: typed.Cases | typed.Items | typed.Expression) -> Said:
+    """The same pieces in any order; one piece may be said to be all the rest; the domain of a single one may be left out."""
+    if not isinstance(b, typed.Cases):  # x+1, x > 2 and x+1; y = x+1, x > 2
+        whole = a.rows[0][0] if isinstance(b, typed.Expression) else typed.Items("", a.rows[0])
+        return len(a.rows) == 1 and equal(whole, b)
 
     def same(x: tuple[Value, Value], y: tuple[Value, Value]) -> Said:
         return every((equal(x[0], y[0]), (one and _OTHERWISE in (x[1], y[1])) or equal(x[1], y[1])))
@@ -391,8 +392,7 @@ _TABLE: tuple[tuple[Any, ...], ...] = (  # a rule, a type, and the types that it
     (family_other, typed.Family, typed.Family, typed.Expression, typed.Items, typed.Solutions),
     (ratios, typed.Ratio, typed.Ratio, typed.Expression),
     (clocks, typed.Clock, typed.Clock, typed.Expression),
-    (piecewise, typed.Cases, typed.Cases),
-    (lambda a, b: len(a.rows) == 1 and equal(a.rows[0][0], b), typed.Cases, typed.Expression),
+    (piecewise, typed.Cases, typed.Cases, typed.Items, typed.Expression),
     (named_sets, typed.Named, typed.Named, typed.Expression),
     (texts, typed.Text, typed.Text, typed.Expression),
     (lambda a, b: None, typed.Unread, *typed.TYPES),  # computer algebra has to tell
