@@ -193,3 +193,9 @@ def test_words_of_a_judge_that_are_not_understood_are_told_once(
 def test_a_judge_without_a_server_is_refused() -> None:
     with pytest.raises(ConfigError, match="a judge needs a server"):
         override(RunConfig(), ["grading.judge.model=judge"])
+
+
+def test_no_reply_takes_for_ever() -> None:
+    """Blanks between labels could be divided in a number of ways that is exponential: 91 characters took 20 seconds, these for ever."""
+    for reply in (("text" + "\n" * 6) * 18 + "x", "answer: " * 25, "the " * 50, "_" * 200, "final_" * 33):
+        assert _word(reply) is None

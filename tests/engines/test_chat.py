@@ -187,11 +187,11 @@ def test_a_link_in_a_model_that_was_cloned_leads_to_no_file_of_another_name(
     linked = tmp_path / "linked"
     linked.mkdir()
     for number, file in enumerate(sorted(base.iterdir())):
-        shutil.copy(file, blobs / f"{number}")
-        (snapshot / file.name).symlink_to(f"../../blobs/{number}")
+        shutil.copy(file, blobs / f"{number:040x}")
+        (snapshot / file.name).symlink_to(f"../../blobs/{number:040x}")
         (linked / file.name).symlink_to(snapshot / file.name)
     (snapshot / "original").mkdir()
-    (snapshot / "original/params.json").symlink_to("../../../blobs/0")
+    (snapshot / "original/params.json").symlink_to(f"../../../blobs/{0:040x}")
     (linked / "original").symlink_to(snapshot / "original")  # `ln -s SNAPSHOT/* .`, to change one file
     (tmp_path / "by_name").symlink_to(linked)
     (tmp_path / "elsewhere").symlink_to(tmp_path / "hub")

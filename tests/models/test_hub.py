@@ -50,6 +50,17 @@ def test_no_commit_of_the_hub_leads_out_of_its_cache(
     assert not list(tmp_path.rglob("elsewhere"))
 
 
+def test_no_commit_in_what_the_hub_says_of_a_repository_leads_out_of_its_cache() -> None:
+    """A list of its files was written over any `.json` of ours."""
+    from huggingface_hub import hf_api
+
+    refuse_odd_names()
+    for kind in (hf_api.ModelInfo, hf_api.DatasetInfo):
+        assert kind(id="o/m", sha="a" * 40, private=False, siblings=[]).sha == "a" * 40
+        with pytest.raises(DataError, match="is no plain name"):
+            kind(id="o/m", sha="/home/us/precious", private=False, siblings=[])
+
+
 HEADERS = {"X-Repo-Commit": "0" * 40}
 
 

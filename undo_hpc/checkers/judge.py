@@ -32,9 +32,10 @@ Is the student's final answer the same value as the right one, in whatever form 
 values to choose from, is not. Reply with one word: yes or no."""
 
 # The first word, whatever marks and label stand before it: `**No**`, `Answer: yes`, `\boxed{yes}`, `<answer>no</answer>`, `{"answer": "yes"}`.
+# Nothing is given back (`*+`): between labels and marks blanks can be divided in as many ways as there are.
 _FIRST = re.compile(
-    r"(?:[\W_]*(?:the\s+)?(?:final[\s_]+)?(?:answer|verdict|reply|response|result|conclusion|json|boxed|text|textbf|mathrm)(?:[*_\"'`\s]*[:={>]|\s*\n))*"
-    r"[\W_]*(?P<word>yes|no)(?![^\W_]|[-'’]\w)(?P<rest>.*)",
+    r"(?:[\W_]*+(?:the\s++)?(?:final[\s_]++)?(?:answer|verdict|reply|response|result|conclusion|json|boxed|textbf|text|mathrm)(?=[\W_]*[:={>\n]))*+"
+    r"[\W_]*+(?P<word>yes|no)(?![^\W_]|[-'’]\w)(?P<rest>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 # Behind it, what makes neither of it: `yes or no`, `Yes/no`, `Yes? No.`, and behind a no the noun that it belongs to: `No difference`.

@@ -14,7 +14,7 @@ def refuse_odd_names() -> None:
     """From here on huggingface_hub takes no ETag and no commit from a server that is no plain name: it names files and folders of its cache by
     them, so that a server (a mirror that HF_ENDPOINT names) could have files of ours read, and others written, elsewhere. Before whatever
     downloads."""
-    from huggingface_hub import file_download, set_client_factory
+    from huggingface_hub import file_download, hf_api, set_client_factory
     from huggingface_hub.utils import _http
 
     normal = file_download._normalize_etag
@@ -36,6 +36,19 @@ def refuse_odd_names() -> None:
         return made
 
     set_client_factory(client)
+    for kind in (hf_api.ModelInfo, hf_api.DatasetInfo, hf_api.SpaceInfo):
+        _require_plain_sha(kind)
+
+
+def _require_plain_sha(kind: Any) -> None:
+    """What the Hub's JSON says of a repository: its commit names folders, too."""
+    init = kind.__init__
+
+    def checked(self: Any, **values: Any) -> None:
+        init(self, **values)
+        _plain(self.sha, "sha")
+
+    kind.__init__ = checked
 
 
 def _require_plain_commit(response: Any) -> None:
