@@ -42,7 +42,7 @@ def test_no_commit_of_the_hub_leads_out_of_its_cache(
     from huggingface_hub import hf_hub_download
 
     refuse_odd_names()
-    for commit in (str(tmp_path / "elsewhere"), "../../elsewhere"):
+    for commit in (str(tmp_path / "elsewhere"), "../../elsewhere", "touch${IFS}it"):
         monkeypatch.setitem(HEADERS, "X-Repo-Commit", commit)
         hub.append((404, "EntryNotFound"))
         with pytest.raises(DataError, match="is no plain name"):

@@ -7,7 +7,8 @@ from typing import Any
 
 from undo_hpc.errors import DataError
 
-_PLAIN = re.compile(r"[^./\\\s\0-\x1f\x7f][^/\\\s\0-\x1f\x7f]{0,199}")  # mirrors have many forms of ETags
+_ETAG = re.compile(r"[^./\\\s\0-\x1f\x7f][^/\\\s\0-\x1f\x7f]{0,199}")  # mirrors have many forms of them
+_COMMIT = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 def refuse_odd_names() -> None:
@@ -22,7 +23,7 @@ def refuse_odd_names() -> None:
         return
 
     def plain(etag: str | None) -> str | None:
-        return _plain(normal(etag), "ETag")
+        return _plain(normal(etag), _ETAG, "ETag")
 
     plain.asks = True  # type: ignore[attr-defined]
     file_download._normalize_etag = plain
@@ -46,17 +47,17 @@ def _require_plain_sha(kind: Any) -> None:
 
     def checked(self: Any, **values: Any) -> None:
         init(self, **values)
-        _plain(self.sha, "sha")
+        _plain(self.sha, _COMMIT, "sha")
 
     kind.__init__ = checked
 
 
 def _require_plain_commit(response: Any) -> None:
-    _plain(response.headers.get("X-Repo-Commit"), "X-Repo-Commit")
+    _plain(response.headers.get("X-Repo-Commit"), _COMMIT, "X-Repo-Commit")
 
 
-def _plain(name: str | None, what: str) -> str | None:
-    if name and not _PLAIN.fullmatch(name):
+def _plain(name: str | None, form: re.Pattern[str], what: str) -> str | None:
+    if name and not form.fullmatch(name):
         raise DataError(
             f"the Hub's answer names a file {name[:100]!r} ({what}), which is no plain name",
             hint="is the server that HF_ENDPOINT names to be trusted?",
