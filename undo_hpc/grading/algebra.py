@@ -34,9 +34,7 @@ class OutOfBounds(ValueError):
 def check(text: str) -> None:
     """Raises OutOfBounds with the reason where an expression is not fit for a computer algebra system."""
     if len(text) > MAX_LENGTH or not _ALLOWED.fullmatch(text):
-        raise OutOfBounds(
-            f"longer than {MAX_LENGTH} characters, or with characters that mathematics does not use"
-        )
+        raise OutOfBounds(f"longer than {MAX_LENGTH} characters, or with some that mathematics does not use")
     for reason, pattern in _REFUSALS.items():
         if pattern.search(text.replace("**", "^")):
             raise OutOfBounds(reason)
@@ -46,11 +44,8 @@ def check(text: str) -> None:
         raise OutOfBounds(f"braces that do not match, or are nested deeper than {MAX_DEPTH}")
     numbers = re.findall(r"\d+", text)
     terms = 10**MAX_DIGITS if not _BOUND.search(text + " ") else MAX_TERMS
-    for found, most in (
-        (numbers, terms),
-        (_EXPONENT.findall(text), MAX_EXPONENT),
-        (_FACTORIAL.findall(text), MAX_FACTORIAL),
-    ):
+    bounds = (_EXPONENT.findall(text), MAX_EXPONENT), (_FACTORIAL.findall(text), MAX_FACTORIAL)
+    for found, most in ((numbers, terms), *bounds):
         if any(len(number) > MAX_DIGITS or int(number) > most for number in found):
             raise OutOfBounds(f"a number, an exponent, a factorial or a bound above {most}")
 

@@ -26,6 +26,7 @@ _PLAIN = re.compile(r"\$?\s*(-?)\s*\$?(\d{1,3}(?:,\d{3})+|\d{1,40})(?:\.(\d{1,20
 _RELATION = re.compile(r"[=<>]|\\(?:le|ge|leq|geq|ne|neq|in|approx)\b")
 _SEPARATE = re.compile(r"(?<=[0-9A-Za-z])\s+(?=[0-9A-Za-z])")
 _NOT_FOR_ALGEBRA = (typed.Text, typed.Ratio, typed.Clock, typed.Cases, typed.Named)
+_WITH_NAMES = (typed.Solutions, typed.Relation, typed.Region)
 _LOOSE = ("conclusion", "last maths", "answer is", "last number")
 
 
@@ -108,7 +109,9 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
         return _graded("correct", pred, method)
     if None not in said:
         return _graded("wrong", pred, method)
-    if any(isinstance(value, _NOT_FOR_ALGEBRA) for value in pairs[said.index(None)]):
+    pair = pairs[said.index(None)]
+    several = any(isinstance(value, typed.Items) and len(value.items) > 1 for value in pair)
+    if several or any(isinstance(value, _NOT_FOR_ALGEBRA) for value in pair):
         return _graded("unparsed", pred, "unread")
     left, right = (prepare(unify(text)) for text in (gold, pred))
     try:
@@ -116,9 +119,13 @@ def compare(gold: str, pred: str, algebra: Algebra | None = None) -> Grade | Und
         cas.check(right)
     except cas.OutOfBounds as refusal:
         return _graded("unparsed", pred, "guard", str(refusal))
-    sides = [re.split(r"[=<>]|\\[lgn]eq?\b", "".join(text.split()), maxsplit=1) for text in (left, right)]
-    if len(sides[0]) == len(sides[1]) == 2 and sides[0][0] != sides[1][0]:
-        return _graded("unparsed", pred, "unread")  # math-verify would compare the right sides only
+    sides = [re.split(r"[=<>]|\\[lgn]eq?\b", "".join(text.split())) for text in (left, right)]
+    named = typed.Unread in map(type, pair) and any(isinstance(value, _WITH_NAMES) for value in pair)
+    lefts = [side[:-1] if named else side[:1] for side in sides]
+    if (named or min(map(len, sides)) > 1) and lefts[0] != lefts[1]:
+        return _graded(
+            "unparsed", pred, "unread"
+        )  # math-verify would compare the right sides only, in any order
     if algebra is None:
         return Undecided(gold, pred)
     found = algebra(left, right)

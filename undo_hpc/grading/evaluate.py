@@ -195,7 +195,8 @@ def _function(name: str, args: list[Any], degree: Any, env: Env, mp: Any) -> Any
     if name in ("gcd", "lcm"):
         over, under = (math.gcd, math.lcm) if name == "gcd" else (math.lcm, math.gcd)
         return Fraction(over(*(a.numerator for a in args)), under(*(a.denominator for a in args)))
-    if (exact and name == "binom" and x > MAX_FACTORIAL) or (abs(x) > 10**25 and name not in _UNBOUNDED):
+    large = abs(x) > 10 ** (15 if name == "exp" else 25) and name not in _UNBOUNDED  # as that of e^x
+    if large or (exact and name == "binom" and x > MAX_FACTORIAL):
         raise TooLarge(name)
     if name == "binom":
         whole = exact and all(a.denominator == 1 and a >= 0 for a in args)

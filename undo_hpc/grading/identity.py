@@ -10,6 +10,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from undo_hpc.grading.evaluate import (
@@ -104,78 +105,94 @@ def _near(a: Node, b: Node, env: Env, other: Env | None = None) -> bool:
 def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env) -> bool | None:
     """Agreement at points. Where the real points say nothing (all roots are complex), complex values are allowed."""
     for mode in (env,) if "i" in held else (env | {REAL: True}, env):
-        try:
-            if (said := _agree(a, b, names, held, mode)) is not None:
-                return said
-        except Unreadable:
-            return None
+        if (said := _agree(a, b, names, held, mode)) is not None:
+            return said
     return None
 
 
 def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) -> bool | None:
-    both = one = 0
+    both = one = hidden = 0
     wanted = 40 if held & STEPS else 30 if held & CORNERS else 6
     for point in points(a, b, names, held):
-        env = mode | point
-        try:
+        for env in (mode | point, mode | point | {LARGE: True}):
             defined = [_defined(node, env) for node in (a, b)]
+            if None not in defined:
+                break
+        hidden += None in defined and True in defined
+        one += (apart := False in defined and True in defined)
+        try:
             even = all(defined) and held & _LOGARITHMS and _even_once(a, b, names, env)
             if even or (all(defined) and not _near(a, b, env)):
                 return False
-        except TooLarge:
+            if apart and REAL in env and not held & _LOGARITHMS:  # roots taken apart differ in sign at most
+                hidden += not _near(("fn", "abs", (a,), None), ("fn", "abs", (b,), None), point)
+        except NO_VALUE:
             continue
-        both += all(defined)
-        one += any(defined) and not all(defined)
+        both += all(defined) and LARGE not in env
         if both >= wanted and not (one and held & CORNERS):
             break
-    if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, held, a, b))):
+    if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, a, b) == names)):
         return False  # ln |x| is not ln x
-    return True if both >= min(3, wanted) else None
+    return True if both >= min(3, wanted) and not hidden else None  # what one side hides is not compared
 
 
 def _even_once(a: Node, b: Node, names: list[str], env: Env) -> bool:
     """Whether one side is even in a variable for whose negative the other has no value: ln(x^2) is not 2 ln x."""
     for name in names:
         mirrored = env | {name: -env[name]}
-        defined = [node for node in (a, b) if _defined(node, mirrored)]
+        defined = [node for node in (a, b) if _defined(node, mirrored) is not False]
         if len(defined) == 1 and _near(defined[0], defined[0], env, mirrored):
             return True
     return False
 
 
-def _defined(node: Node, env: Env) -> bool:
+def _defined(node: Node, env: Env) -> bool | None:
+    """Whether there is a value; None where it cannot be computed."""
     try:
         evaluate(node, env)
     except (TooLarge, Unreadable):
-        raise
+        return None
     except NO_VALUE:
         return False
     return True
 
 
-def integral(names: list[str], held: frozenset[str], a: Node, b: Node) -> bool:
-    """Whether the variables stand for integers: residues, factorials, (-1)^n, steps of a name that is one by custom."""
-    powers = (part for part in walk((a, b)) if part[0] == "pow" and symbols(part[2]))
-    if held & (_POSITIVE | {"mod"}) or any((rational(part[1]) or 0) < 0 for part in powers):
-        return True
-    return bool(held & STEPS) and all(name[:1] in _INTEGER_NAMES for name in names)
+@lru_cache(maxsize=1024)
+def _stepped(node: Node) -> frozenset[tuple[str, str]]:
+    """The variables within steps, residues, factorials, ends of sums and exponents of negative numbers, each with the kind of these."""
+    return frozenset((name, kind) for part in walk(node) for kind in part[part[0] == "fn" :][:1]
+                     if kind in STEPS or (kind == "pow" and (rational(part[1]) or 0) < 0)
+                     for name in symbols(part[3:5] if kind == "big" else part[1:]))  # fmt: skip
+
+
+def integral(names: list[str], a: Node, b: Node) -> list[str]:
+    """The variables that stand for integers: in residues, factorials, (-1)^n, or by custom beside these; in steps, where all do by custom."""
+    custom, sides = [name for name in names if name[:1] in _INTEGER_NAMES], (_stepped(a), _stepped(b))
+    # where one side alone has the factorial of another name, real points tell more: x! - x! + x is x
+    told = {n for n, kind in sides[0] | sides[1] if kind not in ("floor", "ceil") and (
+        n in custom or kind not in ("fact", "binom") or all(n in dict(side) for side in sides))}  # fmt: skip
+    return sorted(told.union(custom)) if told else names if any(sides) and custom == names else []
 
 
 def points(a: Node, b: Node, names: list[str], held: frozenset[str]) -> Iterator[Env]:
     """The points at which two expressions are compared, the most telling first."""
     draw = random.Random(len(names))
-    numbers = {abs(int(part[1])) for part in walk((a, b)) if part[0] == "num" and 20 < abs(part[1]) < 10**7}
-    constants = sorted(numbers)[:4]
+    constants = sorted({abs(int(p[1])) for p in walk((a, b)) if p[0] == "num" and 20 < abs(p[1]) < 10**7})[:4]
     edges = [c + d for c in constants for d in (-1, 0, 1)] + [2 * c for c in constants]
-    if integral(names, held, a, b):
-        values = [*range(1, 14), *([] if held & _POSITIVE else [0, -1, -2, -5]), *edges, *_TELLING]
+    if whole := integral(names, a, b):
+        inside = _stepped(a) | _stepped(b)
+        signed = [] if any(kind in _POSITIVE for _, kind in inside) else [0, -1, -2, -5]
+        values = [*range(1, 14), *signed, *edges, *_TELLING]
         small = list(itertools.islice(itertools.product(_FACTORED[:6], repeat=len(names)), 300))
         draw.shuffle(small)
         chosen = ((v,) for v in values) if len(names) == 1 else (
             small[i // 2 % len(small)] if i % 4 == 0 else tuple(draw.choice(_FACTORED if i % 2 else values) for _ in names)
             for i in range(70)
         )  # fmt: skip
-        yield from (dict(zip(names, map(Fraction, point), strict=True)) for point in chosen)
+        for point in chosen:  # what stands in no step has a sign, and is real but by custom
+            real = (0 if name in whole else Fraction(draw.randint(1, 96), 97) for name in names)
+            signs = (1 if name in dict(inside) else draw.choice((1, -1)) for name in names)
+            yield {n: s * (r + Fraction(v)) for n, s, r, v in zip(names, signs, real, point, strict=True)}
         return
     for i in range(120 if held & (CORNERS | STEPS) else 24):
         env: Env = {}
@@ -194,24 +211,23 @@ def points(a: Node, b: Node, names: list[str], held: frozenset[str]) -> Iterator
 
 def proportional(a: Node, b: Node) -> Any:
     """The constant c with a = c b, or None: how two equations (or, where c is positive, inequalities) are the same."""
-    held = kinds(a) | kinds(b)
-    names = sorted(symbols(a) | symbols(b))
-    mp, ratio, seen = context(), None, 0
+    held, names = kinds(a) | kinds(b), sorted(symbols(a) | symbols(b))
+    mp, ratio, seen, alone = context(), None, 0, 0
     tiny = mp.mpf(10) ** -20
     for point in points(a, b, names, held) if names and "infty" not in held else ():
-        try:
-            x, y = (mp.convert(evaluate(node, point, mp)) for node in (a, b))
-        except NO_VALUE:
+        known = [_defined(node, point) for node in (a, b)]
+        alone += known.count(True) == 1
+        if known != [True, True]:
             continue
+        x, y = (mp.convert(evaluate(node, point, mp)) for node in (a, b))
         if abs(x) < tiny and abs(y) < tiny:
             continue
         if abs(x) < tiny or abs(y) < tiny or (ratio and abs(x / y - ratio) > abs(ratio) * tiny):
             return None
         ratio = ratio or x / y
-        seen += 1
-        if seen >= 8:
+        if (seen := seen + 1) >= 8:
             break
-    return ratio if seen > 2 else None
+    return ratio if seen > 2 and alone < 3 else None
 
 
 def same_roots(a: Node, b: Node) -> bool | None:
@@ -219,14 +235,14 @@ def same_roots(a: Node, b: Node) -> bool | None:
     said = None
     for name in sorted(symbols(a) & symbols(b)):
         others = sorted((symbols(a) | symbols(b)) - {name})
-        draw, seen = random.Random(5), 0
+        draw, seen, alone = random.Random(5), 0, 0
         for _ in range(12):
             env: Env = {n: Fraction(draw.choice((1, -1)) * draw.randint(30, 400), 97) for n in others}
             roots = [linear_root(node, name, env) for node in (a, b)]
             if None not in roots and abs(roots[0] - roots[1]) > 1e-20 * (1 + abs(roots[0])):
                 return False
-            seen += None not in roots
-        said = True if seen >= 4 else said
+            seen, alone = seen + (None not in roots), alone + (roots.count(None) == 1)
+        said = True if seen >= 4 and alone < 3 else said
     return said
 
 
@@ -234,17 +250,13 @@ def linear_root(node: Node, name: str, env: Env) -> Any:
     """Where an expression that is linear in `name` is zero (mpmath); None where it is not linear, or has no root."""
     mp = context()
     try:
-        ends = (2, 3, 5, Fraction(10**9, 3), Fraction(-(10**9), 7))  # |x| - 200 is not linear
-        low, middle, high, *far = (mp.convert(evaluate(node, env | {name: Fraction(v)}, mp)) for v in ends)
+        ends: Any = (2, 3, 5, Fraction(10**9, 3), Fraction(-(10**9), 7))  # |x| - 200 is not linear
+        low, middle, *far = (mp.convert(evaluate(node, env | {name: Fraction(v)}, mp)) for v in ends)
     except NO_VALUE:
         return None
-    slope, tiny = middle - low, mp.mpf(10) ** -25
-    bent = abs(high - middle - 2 * slope) > tiny * (1 + abs(slope))
-    bent |= any(
-        abs(y - low - slope * (x - 2)) > 10**10 * tiny * (1 + abs(slope))
-        for x, y in zip(ends[3:], far, strict=True)
-    )
-    return None if bent or abs(slope) < tiny else 2 - low / slope
+    slope, most = middle - low, 1e-15 * (1 + abs(middle - low))
+    bent = any(abs(y - low - slope * (x - 2)) > most for x, y in zip(ends[2:], far, strict=True))
+    return None if bent or abs(slope) < 1e-25 else 2 - low / slope
 
 
 def _last_place(node: Node) -> Any:
