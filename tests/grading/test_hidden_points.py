@@ -24,6 +24,8 @@ HUBS = [
     (r"x(-1)^{2y-2y}", ("x", "|x|", r"\lceil x\rceil")),
     (r"\frac{|x|^{5}}{5!}", (r"\frac{x^5}{120}", r"\frac{|x|^5}{120}")),
     (r"\frac{x^{k+1}}{(k+1)!}", (r"\frac{|x|^{k+1}}{(k+1)!}", r"\frac{x^k\cdot x}{(k+1)!}")),
+    # an integer without a name is no unknown
+    (r"x+C\text{ integer}", ("y=x+C", "y=x^2+C", "y=2x+C", "y=Cx")),
     (r"4x+x!-x!", ("4x", "4|x|", r"4\sqrt{x^2}")),
 ]  # fmt: skip
 

@@ -13,26 +13,47 @@ from undo_hpc.errors import DataError
 from undo_hpc.models.hub import check_hub_model, refuse_odd_names
 
 
-@pytest.mark.parametrize("etag", ["../../../key", "a/b", ".hidden", "/etc/hostname", "x" * 300, "a\0"])
-def test_no_answer_of_the_hub_names_a_file_elsewhere(etag: str) -> None:
+@pytest.mark.parametrize("etag", ["../../../key", "a/b", ".hidden", "/etc/hostname", "x" * 300, "a b"])
+def test_no_answer_of_the_hub_names_a_file_elsewhere(
+    hub: list[tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, etag: str
+) -> None:
     """huggingface_hub names files of its cache by ETags: a mirror had a key read into the student, and files written anywhere."""
-    from huggingface_hub import file_download
+    from huggingface_hub import hf_hub_download
 
     refuse_odd_names()
     refuse_odd_names()
+    monkeypatch.setitem(HEADERS, "ETag", f'"{etag}"')
+    hub.append((200, ""))
     with pytest.raises(DataError, match="is no plain name"):
-        file_download._normalize_etag(f'"{etag}"')
-    known = [
-        '"1"',
-        'W/"5d41402abc4b2a76b9719d911017c592"',
-        '"' + "a" * 64 + '"',
-        '"33a64df5-1f"',
-        '"{SHA1{e5b8}}"',
-        '"80e9e1:0"',
-        None,
-    ]
-    assert [file_download._normalize_etag(each) for each in known] == [
-        "1", "5d41402abc4b2a76b9719d911017c592", "a" * 64, "33a64df5-1f", "{SHA1{e5b8}}", "80e9e1:0", None]  # fmt: skip
+        hf_hub_download("org/model", "config.json", cache_dir=tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_no_list_of_files_names_one_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of files in Xet the list of a repository says the ETag."""
+    from huggingface_hub import file_download
+
+    refuse_odd_names()
+    told = ("url", "/home/us/.bash_profile", "a" * 40, 3, None, None)
+    monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
+    monkeypatch.setattr(file_download, "_xet_file_metadata_from_tree_cache", lambda **_: told)
+    with pytest.raises(DataError, match="is no plain name"):
+        file_download._get_metadata_or_catch_error(
+            repo_id="o/m", filename="a.bin", repo_type="model", revision="a" * 40, endpoint=None, etag_timeout=1, headers={},
+            token=None, local_files_only=False, storage_folder="x", relative_filename="a.bin", tree_cache_folder="x",
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("etag", ['"1"', 'W/"5d41402a"', '"33a64df5-1f"', '"{SHA1{e5b8}}"', '"80e9e1:0"'])
+def test_the_forms_of_mirrors_are_taken(
+    hub: list[tuple[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, etag: str
+) -> None:
+    from huggingface_hub import hf_hub_download
+
+    refuse_odd_names()
+    monkeypatch.setitem(HEADERS, "ETag", etag)
+    hub.append((200, ""))
+    assert Path(hf_hub_download("org/model", "config.json", cache_dir=tmp_path)).read_text() == "{}"
 
 
 def test_no_commit_of_the_hub_leads_out_of_its_cache(
@@ -61,7 +82,7 @@ def test_no_commit_in_what_the_hub_says_of_a_repository_leads_out_of_its_cache()
             kind(id="o/m", sha="/home/us/precious", private=False, siblings=[])
 
 
-HEADERS = {"X-Repo-Commit": "0" * 40}
+HEADERS = {"X-Repo-Commit": "0" * 40, "ETag": '"1"'}
 
 
 @pytest.fixture
@@ -75,14 +96,13 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, str]]]:
         def do_HEAD(self) -> None:
             status, code = answers[-1]
             self.send_response(status)
-            for name, value in (
-                ("X-Error-Code", code),
-                *HEADERS.items(),
-                ("ETag", '"1"'),
-                ("Content-Length", "2"),
-            ):
+            for name, value in (("X-Error-Code", code), *HEADERS.items(), ("Content-Length", "2")):
                 self.send_header(name, value)
             self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b"{}")
 
         def log_message(self, format: str, *args: object) -> None:
             return None

@@ -118,6 +118,8 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
             defined = [_defined(node, env) for node in (a, b)]
             if None not in defined:
                 break
+        if False in defined and _by_custom((a, b), point):
+            continue
         hidden += None in defined and True in defined
         one += (apart := False in defined and True in defined)
         try:
@@ -134,6 +136,15 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
     if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, a, b) == names)):
         return False  # ln |x| is not ln x
     return True if both >= min(3, wanted) and not hidden else None  # what one side hides is not compared
+
+
+def _by_custom(sides: tuple[Node, Node], point: Env) -> bool:
+    """Whether a binomial is 0 at a point because more are chosen than there are: n!/(k!(n-k)!) has no value there, and is the same."""
+    chosen = [part[2] for part in walk(sides) if part[:2] == ("fn", "binom")]
+    try:
+        return any(evaluate(of, point) < evaluate(many, point) for of, many in chosen)
+    except NO_VALUE:
+        return False
 
 
 def _even_once(a: Node, b: Node, names: list[str], env: Env) -> bool:

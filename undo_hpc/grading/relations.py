@@ -256,7 +256,7 @@ def given(node: Node) -> Value:
     inner, domains = node[1], node[2]
     names = symbols(inner) - labels(inner)
     if domains and domains[0][0] == "":
-        domains = tuple((name, domains[0][1]) for name in sorted(names))
+        domains = tuple((name, domains[0][1]) for name in sorted(names - {*"xyz"}))  # those are unknowns
     value = value_of(inner)
     if isinstance(value, typed.Region):
         least = _WHOLE.get(domains[0][1]) if [name for name, _ in domains] == [value.name] else None

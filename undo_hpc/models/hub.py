@@ -18,15 +18,20 @@ def refuse_odd_names() -> None:
     from huggingface_hub import file_download, hf_api, set_client_factory
     from huggingface_hub.utils import _http
 
-    normal = file_download._normalize_etag
-    if getattr(normal, "asks", False):
+    ask = (
+        file_download._get_metadata_or_catch_error
+    )  # what it gives names the files, by whatever answer it was told
+    if getattr(ask, "asks", False):
         return
 
-    def plain(etag: str | None) -> str | None:
-        return _plain(normal(etag), _ETAG, "ETag")
+    def plain(**what: Any) -> Any:
+        found = ask(**what)
+        _plain(found[1], _ETAG, "ETag")
+        _plain(found[2], _COMMIT, "commit")
+        return found
 
     plain.asks = True  # type: ignore[attr-defined]
-    file_download._normalize_etag = plain
+    file_download._get_metadata_or_catch_error = plain
     make = _http._GLOBAL_CLIENT_FACTORY
 
     def client() -> Any:
