@@ -228,10 +228,13 @@ def test_a_clone_brings_no_link_to_a_file_of_ours(
     (clone / name).symlink_to(ours / "exam.jsonl")
     with pytest.raises(ConfigError, match="is a link to a file outside of the"):
         read(clone)
-    stored = tmp_path / "repository/.git/annex/objects/aB/cD/MD5E-s9--0cc1.jsonl"
-    stored.parent.mkdir(parents=True)
-    stored.write_text(row.replace("1 +", "3 +"))
-    for honest in (ours / name, stored):
+    store = tmp_path / "repository/.git/annex/objects/aB/cD"
+    stored = [store / key / key for key in (f"MD5E-s9--{'0cc1' * 8}.jsonl", "URL--https&c%%a%b.jsonl")]
+    stored += [tmp_path / "hub/models--a--b/blobs/0x8DC-12"]  # a mirror's
+    for file in stored:
+        file.parent.mkdir(parents=True)
+        file.write_text(row.replace("1 +", "3 +"))
+    for honest in (ours / name, *stored):
         (clone / name).unlink()
         (clone / name).symlink_to(honest)
         read(clone)
@@ -326,6 +329,20 @@ def test_what_appears_for_a_moment_in_an_empty_folder_is_seen(tmp_path: Path) ->
     with pytest.raises(StorageError, match="while it was read"), undisturbed([folder / "a.txt", empty]):
         (empty / "link").symlink_to("/etc/hostname")
         (empty / "link").unlink()
+
+
+@as_root
+def test_what_appears_for_a_moment_deep_in_a_model_is_seen(tmp_path: Path) -> None:
+    """An index of weights may name files in any folder, and be another when the library reads it."""
+    model = tmp_path / "model"
+    (deep := model / "w/a/b").mkdir(parents=True)
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    for path in (model, *model.rglob("*")):
+        os.chown(path, NOBODY, -1)
+    with pytest.raises(StorageError, match="while it was read"), own_files(str(model)):
+        (deep / "part.safetensors").symlink_to("/etc/hostname")
+        (deep / "part.safetensors").unlink()
 
 
 @as_root

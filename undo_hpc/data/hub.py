@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from undo_hpc.data.tables import BadRow, decoded, require_different, short_decim
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models.hub import refuse_odd_names, unreachable
 from undo_hpc.system.credentials import hub_token, redacted
-from undo_hpc.system.lent import require_not_lent, stray_link, undisturbed
+from undo_hpc.system.lent import folders_below, require_not_lent, stray_link, undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -133,22 +132,11 @@ def _own_files_only(hub: str) -> Iterator[None]:
 
     data_files.resolve_pattern = of_its_own
     try:
-        with undisturbed(_all_below(Path(hub)) if Path(hub).is_absolute() else ()):
+        folders = folders_below(Path(hub)) if Path(hub).is_absolute() else []
+        with undisturbed([*folders, *(file for at in folders for file in at.iterdir())]):
             yield
     finally:
         data_files.resolve_pattern = find
-
-
-def _all_below(folder: Path) -> list[Path]:
-    """Files and folders, empty ones too, in which a file may appear; also those that links lead to."""
-    found, seen = list[Path](), set[Path]()
-    for at, folders, files in os.walk(folder.resolve(), followlinks=True):
-        if (real := Path(at).resolve()) in seen:  # links that go round
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [Path(at), real, *(Path(at, name) for name in files)]
-    return found
 
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:

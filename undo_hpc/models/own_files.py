@@ -12,7 +12,7 @@ from typing import Any
 from undo_hpc.errors import DataError
 from undo_hpc.models.hub import refuse_odd_names
 from undo_hpc.system.data_files import json_object
-from undo_hpc.system.lent import require_no_stray_link, require_not_lent, undisturbed
+from undo_hpc.system.lent import folders_below, require_no_stray_link, require_not_lent, undisturbed
 
 # By these transformers opens any file. (A vocab_file in the first, as it was once written, counts for less than the model's own.)
 _ELSEWHERE = {
@@ -48,7 +48,7 @@ def own_files(path: str, revision: str = "") -> Iterator[None]:
     if local is None:
         refuse_odd_names()
     # In the Hub's cache files come and go as they are fetched.
-    with undisturbed([*_all_files(local), *_indexed(local)] if local else ()):
+    with undisturbed([*_all_files(local), *_indexed(local), *folders_below(local)] if local else ()):
         require_own_files(path, revision)
         yield
         require_own_files(path, revision)

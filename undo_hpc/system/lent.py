@@ -28,7 +28,7 @@ from undo_hpc.system.ownership import (
 )
 
 # Of the stores of the Hub's cache, git-annex and DVC: a name that is a digest leads to no file that somebody would know.
-_DIGEST = re.compile(r"[0-9a-f]{30,64}|[A-Z0-9_]+-s\d+(-[mSC]\d+)*--.+")
+_DIGEST = re.compile(r"[0-9a-f]{30,64}|[A-Z0-9_]+(-[smSC]\d+)*--[0-9a-f]{32,}.*")
 _TICK_S = 0.02  # in which the times of a file system move on
 _COARSE_TICK_S = 1.1  # where they are whole seconds, as those of Lustre
 
@@ -44,6 +44,18 @@ class Look(NamedTuple):
 
 
 Standing = dict[Path, Look]
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """A folder and all folders in it, empty ones too, in which a file may appear; also those that links lead to."""
+    found, seen = list[Path](), set[Path]()
+    for at, folders, _ in os.walk(folder.resolve(), followlinks=True):
+        if (real := Path(at).resolve()) in seen:  # links that go round
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [Path(at), real]
+    return found
 
 
 @contextlib.contextmanager
@@ -156,8 +168,12 @@ def stray_link(file: Path, folder: Path) -> tuple[Path, Path] | None:
         (k for k in range(len(names)) if not _lies_in(top.joinpath(*names[: k + 1]), top)), len(names)
     )
     named_alike = end.parts[inside - len(names) :] == names[inside:]  # from the link that leads out
-    own_store = [above / "blobs" for above in path.parents[2:4]]
-    if inside == len(names) or named_alike or end.parent in own_store or _DIGEST.fullmatch(end.name):
+    store, of = end.parent, end.parents[1]
+    cached = store.name == "blobs" and (
+        of.name.startswith(("models--", "datasets--")) or of in path.parents[1:3]
+    )
+    annexed = store.name == end.name and "--" in end.name
+    if inside == len(names) or named_alike or cached or annexed or _DIGEST.fullmatch(end.name):
         return None
     return top.joinpath(*names[: inside + 1]), end
 
