@@ -15,6 +15,8 @@ from undo_hpc.cli.run_campaign import main
 from undo_hpc.config.load import load_config
 from undo_hpc.errors import ConfigError
 from undo_hpc.stages.prepare import read_sources
+from undo_hpc.storage.atomic import read_json, write_json
+from undo_hpc.storage.manifest import sealed, unseal
 from undo_hpc.system.data_files import data_file
 
 
@@ -142,6 +144,21 @@ def test_a_changed_campaign_is_told_before_anything_starts(tmp_path: Path) -> No
         ) as error:
             begin(load_campaign(campaign_file(tmp_path, text)), place)
         assert "another name" in error.value.hint and place.definition.read_bytes() == before
+
+
+def test_a_campaign_that_was_begun_before_some_keys_were_kept_goes_on(tmp_path: Path) -> None:
+    text = "set: {student.reasoning: strip}"
+    place = CampaignDir(tmp_path / "camp")
+    begin(load_campaign(campaign_file(tmp_path, text)), place)
+    frozen = read_json(place.definition)
+    unseal(frozen)
+    del frozen["adjustable"]
+    for values in frozen["arms"].values():
+        del values["student.reasoning"]
+    write_json(place.definition, sealed(frozen))
+    assert begin(load_campaign(campaign_file(tmp_path, text)), place)
+    with pytest.raises(ConfigError, match="iterations: begun with"):
+        begin(load_campaign(campaign_file(tmp_path, "set: {iterations: 5}")), place)
 
 
 def test_a_campaign_goes_on_from_another_clone_and_knows_other_words(tmp_path: Path) -> None:

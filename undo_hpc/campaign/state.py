@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.campaign.definition import Campaign
-from undo_hpc.config.differences import is_neutral
+from undo_hpc.config.differences import is_neutral, may_change
 from undo_hpc.config.load import override
 from undo_hpc.config.schema import RunConfig
-from undo_hpc.errors import ConfigError
+from undo_hpc.errors import ConfigError, StorageError
 from undo_hpc.pipeline.layout import Layout
 from undo_hpc.pipeline.own_prompts import by_content
 from undo_hpc.pipeline.run import Run, leaves, open_run
@@ -29,6 +29,8 @@ from undo_hpc.system.ownership import (
 RULES = {
     "name", "seeds", "primary", "problem_set", "student", "match", "positive_control", "null_control", "repeat", "transfer"
 }  # fmt: skip
+
+_ADJUSTABLE = "adjustable"  # that keys are kept which may change in a run and decide its results
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def frozen(campaign: Campaign, created: str) -> dict[str, Any]:
     # without defaults: a key that a later version adds changes nothing of a campaign that has begun
     rules = campaign.config.model_dump(mode="json", include=RULES, exclude_defaults=True)
     more = {"matched": campaign.matched} if campaign.matched else {}
-    return rules | more | {"arms": arms, "by_seed": by_seed, "created": created}
+    return rules | more | {"arms": arms, "by_seed": by_seed, "created": created, _ADJUSTABLE: True}
 
 
 def _kept(config: RunConfig) -> dict[str, Any]:
@@ -113,7 +115,10 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
     """
     created = time.strftime("%Y-%m-%d")
     if place.definition.exists():
-        before = read_json(place.definition)
+        try:
+            before = read_json(place.definition)
+        except StorageError as error:
+            raise StorageError(error.message, hint=error.hint, blocked=True) from error
         with expect_fields(place.definition):
             unseal(before)
             created = date.fromisoformat(before["created"]).isoformat()
@@ -128,6 +133,11 @@ def begin(campaign: Campaign, place: CampaignDir) -> dict[tuple[str, int], RunCo
 
 
 def _require_same(before: dict[str, Any], now: dict[str, Any], place: CampaignDir) -> None:
+    if _ADJUSTABLE not in before:  # begun when these keys were not kept: nobody can tell what they were
+        for values in (*now["arms"].values(), *now["by_seed"].values()):
+            for key in [key for key in values if may_change(key) and key != "iterations"]:
+                del values[key]
+        del now[_ADJUSTABLE]
     old, new = dict(by_content(leaves(before))), dict(leaves(now))
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     if changed:

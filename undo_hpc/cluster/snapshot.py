@@ -16,6 +16,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from undo_hpc.storage.atomic import publish_dir, temporary_name, translate_os_error, write_bytes
@@ -41,11 +42,15 @@ def code_digest(package: Path) -> str:
 
     It is that of the lines of `sha256sum`, so that a job can compare it before it runs any of the code (slurm/prelude.sh).
     """
+    return _sum_of(package)[:12]
+
+
+def _sum_of(package: Path) -> str:
     found = hashlib.sha256()
     for path in code_files(package):
         name = path.relative_to(package).as_posix()
         found.update(f"{hashlib.sha256(read_bytes(path) or b'').hexdigest()}  ./{name}\n".encode())
-    return found.hexdigest()[:12]
+    return found.hexdigest()
 
 
 def take_snapshot(folder: Path) -> Path:
@@ -56,8 +61,9 @@ def take_snapshot(folder: Path) -> Path:
     Raises StorageError where the disk is full or the place cannot be written; nothing is left then.
     """
     package = project_root() / "undo_hpc"
-    target = folder / code_digest(package)
-    for place, whole in ((folder, _is_folder), (target, _is_whole)):
+    whole_sum = _sum_of(package)
+    target = folder / whole_sum[:12]
+    for place, whole in ((folder, _is_folder), (target, partial(_is_whole, whole_sum=whole_sum))):
         if os.path.lexists(place) and not whole(place):
             log.warning("the copy of the code in %s was changed; it is made again", place)
             with translate_os_error(place):
@@ -97,8 +103,8 @@ def _is_folder(place: Path) -> bool:
     return stat.S_ISDIR(place.lstat().st_mode)
 
 
-def _is_whole(target: Path) -> bool:
-    """Whether a copy is what its name says, and holds nothing but files and folders that not everybody can write: a link to a folder, or a
+def _is_whole(target: Path, whole_sum: str) -> bool:
+    """Whether a copy is that of the package, and holds nothing but files and folders that not everybody can write: a link to a folder, or a
     folder that cannot be listed, may hold a module that goes before one of ours, and bytecode is written where a link leads."""
     try:
         if not _is_folder(target) or [at.name for at in target.iterdir() if at.name[0] != "."] != [
@@ -114,7 +120,7 @@ def _is_whole(target: Path) -> bool:
                     or _is_for_everybody(at)
                 ):
                     return False
-        return code_digest(target / "undo_hpc") == target.name
+        return _sum_of(target / "undo_hpc") == whole_sum  # of which the name is a part
     except OSError:
         return False
 

@@ -49,6 +49,7 @@ from undo_hpc.storage.manifest import (
     write_manifest,
 )
 from undo_hpc.storage.shards import dump_rows, encode_row
+from undo_hpc.system.invocation import resume_hint
 from undo_hpc.system.wording import counted
 
 log = logging.getLogger(__name__)
@@ -207,8 +208,7 @@ def read_added(added: AddedEvaluation, config: RunConfig) -> Benchmark:
 def require_added(run: Run, name: str) -> None:
     """Raises EvidenceError where the frozen problems of an added set are missing or changed."""
     manifest = read_manifest(run.layout.added_manifest(name))
-    problem = verify_outputs(run.layout.root, manifest, deep=True) if manifest else "its manifest is missing"
-    if problem:
+    if problem := verify_outputs(run.layout.root, manifest, deep=True) if manifest else "no manifest":
         raise EvidenceError(
             f"the added set {name} is damaged: {problem}",
             hint=f"delete {run.layout.added_manifest(name)} and run the launcher again: it reads the benchmark again",
@@ -290,8 +290,7 @@ def check_models(run: Run, prepared: Manifest, roles: Sequence[str] = ("teacher"
         folder = Path(str(recorded.get("model", "")))
         if recorded.get("files") is None or not folder.is_dir():
             continue
-        changed = changed_files(recorded["files"], fingerprint(folder))
-        if changed:
+        if changed := changed_files(recorded["files"], fingerprint(folder)):
             raise DataError(
                 f"{role}.model: {folder.absolute()} is not the model that this run began with: "
                 f"{', '.join(changed[:3])}{' and others' if len(changed) > 3 else ''} changed",
@@ -305,15 +304,16 @@ def prepared_digest(run: Run, files: Iterable[Path] | None = None) -> str:
     Args:
         files: the only ones that are read here, so that only they need to be checked; all by default.
     """
-    manifest = read_manifest(run.layout.prepared)
+    try:
+        manifest = read_manifest(run.layout.prepared)
+    except DamagedManifest:
+        manifest = None
     if manifest is None:
-        raise EvidenceError(
-            f"{run.layout.prepared} is missing", hint="start the run with launchers/run_iteration.py"
-        )
+        hint = f"run {resume_hint(run.layout.root)}, which freezes the problems again"
+        raise EvidenceError(f"{run.layout.prepared} is missing or damaged", hint=hint, blocked=True)
     names = manifest.outputs.keys() if files is None else set(map(run.layout.relative, files))
     outputs = {name: output for name, output in manifest.outputs.items() if name in names}
-    problem = verify_outputs(run.layout.root, replace(manifest, outputs=outputs), deep=True)
-    if problem:
+    if problem := verify_outputs(run.layout.root, replace(manifest, outputs=outputs), deep=True):
         raise EvidenceError(
             f"the frozen problems are damaged: {problem}",
             hint=f"put the file back, or delete {run.layout.prepared} and run the launcher again: it prepares the data again",
