@@ -291,6 +291,19 @@ def test_the_hub_reader_on_a_data_set_directory(tmp_path: Path) -> None:
         load_problems(SourceConfig(hub=str(tmp_path), split="nonesuch"))
 
 
+@pytest.mark.parametrize("version", ["ABSOLUTE", "../../../elsewhere"])
+def test_a_readme_names_no_place_outside_of_the_cache(tmp_path: Path, version: str) -> None:
+    """The version of a configuration is a folder to `datasets`, which makes it, and empties it first: any folder of ours was replaced."""
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/a.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    place = version.replace("ABSOLUTE", str(tmp_path / "elsewhere"))
+    head = f"---\nconfigs:\n- {{config_name: default, data_files: a.jsonl, version: {place}}}\n---\n"
+    (tmp_path / "set/README.md").write_text(head)
+    with pytest.raises(DataError, match="a place outside of the cache"):
+        load_problems(SourceConfig(hub=str(tmp_path / "set")))
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_link_out_of_a_data_set_directory_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An unpacked one brought private rows without a word."""
     (tmp_path / "set").mkdir()

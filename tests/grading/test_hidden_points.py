@@ -24,6 +24,11 @@ HUBS = [
     (r"x(-1)^{2y-2y}", ("x", "|x|", r"\lceil x\rceil")),
     (r"\frac{|x|^{5}}{5!}", (r"\frac{x^5}{120}", r"\frac{|x|^5}{120}")),
     (r"\frac{x^{k+1}}{(k+1)!}", (r"\frac{|x|^{k+1}}{(k+1)!}", r"\frac{x^k\cdot x}{(k+1)!}")),
+    # more chosen than there are, and logarithms, hide no integers
+    (r"\frac{n(n-1)}{2}+1+0\cdot\binom{3}{n}^{-1}", ("2^{n-1}", r"\frac{n(n-1)}{2}+1")),
+    (r"n^2-n+2+0\cdot(3-n)!+0\cdot\binom{2}{5}", ("2^n", "n^2-n+2")),
+    (r"2x+0\cdot\sqrt{5x}+0\cdot\binom{1}{3}", ("2x", "2|x|", r"\max(2x,0)")),
+    (r"y(n^2-n+2)+0\cdot\ln(4-n)\cdot n!", ("2^n y", "y(n^2-n+2)")),
     # an integer without a name is no unknown
     (r"x+C\text{ integer}", ("y=x+C", "y=x^2+C", "y=2x+C", "y=Cx")),
     (r"4x+x!-x!", ("4x", "4|x|", r"4\sqrt{x^2}")),

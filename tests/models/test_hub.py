@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,19 @@ def test_no_answer_of_the_hub_names_a_file_elsewhere(
     with pytest.raises(DataError, match="is no plain name"):
         hf_hub_download("org/model", "config.json", cache_dir=tmp_path)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("revision", ["refs/pr/../../../../.bashrc", "/home/us/.bashrc"])
+def test_no_revision_is_a_path(hub: list[tuple[int, str]], tmp_path: Path, revision: str) -> None:
+    """That of a pull request, which a server names when transformers asks it for safetensors: any file was overwritten."""
+    from huggingface_hub import hf_hub_download
+
+    refuse_odd_names()
+    hub.append((200, ""))
+    with pytest.raises(DataError, match="is no plain name"):
+        hf_hub_download("org/model", "config.json", revision=revision, cache_dir=tmp_path)
+    assert hf_hub_download("org/model", "config.json", revision="refs/pr/1", cache_dir=tmp_path)
+    assert os.environ["DISABLE_SAFETENSORS_CONVERSION"] == "1"
 
 
 def test_no_list_of_files_names_one_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,9 +109,9 @@ def _own_files_only(hub: str) -> Iterator[None]:
     """Within it `datasets` looks for data files of this data set alone. The head of a README (`data_files`, `data_dir`) may name any file
     here, such as one with a token, another repository of ours, and addresses of all kinds that fsspec opens: its lines would be rows.
     `datasets` has no setting against that; all patterns go through one function."""
-    from datasets import data_files
+    from datasets import builder, data_files
 
-    find = data_files.resolve_pattern
+    find, place = data_files.resolve_pattern, builder.DatasetBuilder._build_cache_dir
 
     def of_its_own(pattern: str, base_path: str, *others: Any, **named: Any) -> list[str]:
         here = str(Path(hub).resolve()) if Path(hub).is_absolute() else f"hf://datasets/{hub}@"
@@ -130,13 +130,22 @@ def _own_files_only(hub: str) -> Iterator[None]:
                 log.warning("%s is a link to a file outside of the data, %s: its rows are read", *led)
         return found
 
-    data_files.resolve_pattern = of_its_own
+    def in_the_cache(self: Any) -> str:
+        found = str(place(self))  # its version, which may stand in the README, too, is a part of this path
+        if ".." in Path(found).parts or not Path(found).is_relative_to(self._cache_dir_root):
+            raise DataError(
+                f"{hub}: the settings in its README name a place outside of the cache, {found}",
+                hint="ask who made it; or download it, look at these settings, and give its files as a local `path`",
+            )
+        return found
+
+    data_files.resolve_pattern, builder.DatasetBuilder._build_cache_dir = of_its_own, in_the_cache
     try:
         folders = folders_below(Path(hub)) if Path(hub).is_absolute() else []
         with undisturbed([*folders, *(file for at in folders for file in at.iterdir())]):
             yield
     finally:
-        data_files.resolve_pattern = find
+        data_files.resolve_pattern, builder.DatasetBuilder._build_cache_dir = find, place
 
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:

@@ -111,17 +111,22 @@ def _sampled(a: Node, b: Node, names: list[str], held: frozenset[str], env: Env)
 
 
 def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) -> bool | None:
-    both = one = hidden = 0
+    both = one = hidden = least = 0
+    whole, compared, missed = integral(names, a, b), set[tuple[Any, ...]](), set[tuple[Any, ...]]()
     wanted = 40 if held & STEPS else 30 if held & CORNERS else 6
     for point in points(a, b, names, held):
         for env in (mode | point, mode | point | {LARGE: True}):
             defined = [_defined(node, env) for node in (a, b)]
             if None not in defined:
                 break
-        if False in defined and _by_custom((a, b), point):
+        apart = False in defined and True in defined
+        if apart and _by_custom((a, b)[defined.index(False)], (a, b)[defined.index(True)], point):
+            least = 6
             continue
         hidden += None in defined and True in defined
-        one += (apart := False in defined and True in defined)
+        one += apart
+        told = missed if apart else compared if all(defined) else set()
+        told.add(tuple(point[name] for name in whole))
         try:
             even = all(defined) and held & _LOGARITHMS and _even_once(a, b, names, env)
             if even or (all(defined) and not _near(a, b, env)):
@@ -135,16 +140,16 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
             break
     if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, a, b) == names)):
         return False  # ln |x| is not ln x
-    return True if both >= min(3, wanted) and not hidden else None  # what one side hides is not compared
+    if held & _LOGARITHMS:  # 0 ln(4 - n) leaves three integers
+        hidden += len(missed - compared)
+    enough = both >= (least or min(3, wanted))
+    return True if enough and not hidden else None  # what one side hides is not compared
 
 
-def _by_custom(sides: tuple[Node, Node], point: Env) -> bool:
-    """Whether a binomial is 0 at a point because more are chosen than there are: n!/(k!(n-k)!) has no value there, and is the same."""
-    chosen = [part[2] for part in walk(sides) if part[:2] == ("fn", "binom")]
-    try:
-        return any(evaluate(of, point) < evaluate(many, point) for of, many in chosen)
-    except NO_VALUE:
-        return False
+def _by_custom(without: Node, other: Node, point: Env) -> bool:
+    """Whether a side is 0 at a point by a binomial of which more are chosen than there are: n!/(k!(n-k)!) has no value there, and is the same."""
+    written = "fact" in kinds(without) and "binom" not in kinds(without) and "binom" in kinds(other)
+    return written and evaluate(other, point) == 0
 
 
 def _even_once(a: Node, b: Node, names: list[str], env: Env) -> bool:

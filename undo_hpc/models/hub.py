@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
@@ -25,6 +26,10 @@ def refuse_odd_names() -> None:
         return
 
     def plain(**what: Any) -> Any:
+        if {"", ".."} & set(
+            what["revision"].split("/")
+        ):  # it may be that of a pull request, which the server names
+            raise _odd(what["revision"], "revision")
         found = ask(**what)
         _plain(found[1], _ETAG, "ETag")
         _plain(found[2], _COMMIT, "commit")
@@ -42,6 +47,8 @@ def refuse_odd_names() -> None:
         return made
 
     set_client_factory(client)
+    # transformers asks the Hub for a pull request with safetensors, and a server of others to make one; it loads nothing of it now.
+    os.environ.setdefault("DISABLE_SAFETENSORS_CONVERSION", "1")
     for kind in (hf_api.ModelInfo, hf_api.DatasetInfo, hf_api.SpaceInfo):
         _require_plain_sha(kind)
 
@@ -63,11 +70,15 @@ def _require_plain_commit(response: Any) -> None:
 
 def _plain(name: str | None, form: re.Pattern[str], what: str) -> str | None:
     if name and not form.fullmatch(name):
-        raise DataError(
-            f"the Hub's answer names a file {name[:100]!r} ({what}), which is no plain name",
-            hint="is the server that HF_ENDPOINT names to be trusted?",
-        )
+        raise _odd(name, what)
     return name
+
+
+def _odd(name: str, what: str) -> DataError:
+    return DataError(
+        f"the Hub's answer names a file {name[:100]!r} ({what}), which is no plain name",
+        hint="is the server that HF_ENDPOINT names to be trusted?",
+    )
 
 
 def check_hub_model(name: str, revision: str = "") -> None:
