@@ -1,4 +1,4 @@
-"""UNDO iterative distillation: what a notebook needs. Importing this loads nothing else; each function imports what it uses.
+"""UNDO iterative distillation: what a notebook needs. Importing this loads nothing heavy; each function imports what it uses.
 
 import undo_hpc
 config = undo_hpc.load_config("my.yaml", ["iterations=2"])
@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from undo_hpc.system.hub_names import guard_names
+
 if TYPE_CHECKING:
     from datasets import Dataset
 
@@ -27,6 +29,9 @@ __version__ = "0.2.0"
 __all__ = [
     "RunConfig", "answers", "distilled", "grade", "load_config", "metrics", "open_run", "start", "status", "students",
 ]  # fmt: skip
+
+
+guard_names()  # in each process that has anything of ours
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from undo_hpc.errors import DataError
-from undo_hpc.models.hub import check_hub_model, refuse_odd_names
+from undo_hpc.models.hub import check_hub_model
 
 
 @pytest.mark.parametrize("etag", ["../../../key", "a/b", ".hidden", "/etc/hostname", "x" * 300, "a b"])
@@ -21,8 +21,6 @@ def test_no_answer_of_the_hub_names_a_file_elsewhere(
     """huggingface_hub names files of its cache by ETags: a mirror had a key read into the student, and files written anywhere."""
     from huggingface_hub import hf_hub_download
 
-    refuse_odd_names()
-    refuse_odd_names()
     monkeypatch.setitem(HEADERS, "ETag", f'"{etag}"')
     hub.append((200, ""))
     with pytest.raises(DataError, match="is no plain name"):
@@ -35,7 +33,6 @@ def test_no_revision_is_a_path(hub: list[tuple[int, str]], tmp_path: Path, revis
     """That of a pull request, which a server names when transformers asks it for safetensors: any file was overwritten."""
     from huggingface_hub import hf_hub_download
 
-    refuse_odd_names()
     hub.append((200, ""))
     with pytest.raises(DataError, match="is no plain name"):
         hf_hub_download("org/model", "config.json", revision=revision, cache_dir=tmp_path)
@@ -47,7 +44,6 @@ def test_no_list_of_files_names_one_elsewhere(monkeypatch: pytest.MonkeyPatch) -
     """Of files in Xet the list of a repository says the ETag."""
     from huggingface_hub import file_download
 
-    refuse_odd_names()
     told = ("url", "/home/us/.bash_profile", "a" * 40, 3, None, None)
     monkeypatch.setattr("huggingface_hub.constants.is_offline_mode", lambda: False)
     monkeypatch.setattr(file_download, "_xet_file_metadata_from_tree_cache", lambda **_: told)
@@ -64,7 +60,6 @@ def test_the_forms_of_mirrors_are_taken(
 ) -> None:
     from huggingface_hub import hf_hub_download
 
-    refuse_odd_names()
     monkeypatch.setitem(HEADERS, "ETag", etag)
     hub.append((200, ""))
     assert Path(hf_hub_download("org/model", "config.json", cache_dir=tmp_path)).read_text() == "{}"
@@ -76,7 +71,6 @@ def test_no_commit_of_the_hub_leads_out_of_its_cache(
     """What a Hub says that it does not have is noted below the commit that it names: empty files were made anywhere."""
     from huggingface_hub import hf_hub_download
 
-    refuse_odd_names()
     for commit in (str(tmp_path / "elsewhere"), "../../elsewhere", "touch${IFS}it"):
         monkeypatch.setitem(HEADERS, "X-Repo-Commit", commit)
         hub.append((404, "EntryNotFound"))
@@ -89,7 +83,6 @@ def test_no_commit_in_what_the_hub_says_of_a_repository_leads_out_of_its_cache()
     """A list of its files was written over any `.json` of ours."""
     from huggingface_hub import hf_api
 
-    refuse_odd_names()
     for kind in (hf_api.ModelInfo, hf_api.DatasetInfo):
         assert kind(id="o/m", sha="a" * 40, private=False, siblings=[]).sha == "a" * 40
         with pytest.raises(DataError, match="is no plain name"):

@@ -13,7 +13,7 @@ from typing import Any
 from undo_hpc.config.schema import SourceConfig
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError, UndoError
-from undo_hpc.models.hub import refuse_odd_names, unreachable
+from undo_hpc.models.hub import unreachable
 from undo_hpc.system.credentials import hub_token, redacted
 from undo_hpc.system.lent import folders_below, require_not_lent, stray_link, undisturbed
 
@@ -67,7 +67,6 @@ def read_hub(source: SourceConfig) -> tuple[HubTable, dict[str, Any]]:
             hint="start from another folder; or name that one in `path` in place of `hub`",
         )
     split = source.split
-    refuse_odd_names()
     try:
         with _own_files_only(source.hub):
             data = datasets.load_dataset(

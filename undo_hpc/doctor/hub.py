@@ -12,7 +12,6 @@ from undo_hpc.control.checks.finding import Finding
 from undo_hpc.control.checks.sources import hub_sources
 from undo_hpc.doctor.machine import SHARED, existing, mount_of, weights
 from undo_hpc.errors import UndoError
-from undo_hpc.models.hub import refuse_odd_names
 from undo_hpc.models.resolve import loaded_models
 from undo_hpc.system.data_files import expanded
 
@@ -116,7 +115,6 @@ def prefetch(config: RunConfig) -> Iterator[Finding]:
     """
     from huggingface_hub import snapshot_download
 
-    refuse_odd_names()
     for model, revision in hub_models(config).items():
         log.info("fetching %s", model)
         try:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.errors import DataError
-from undo_hpc.models.hub import refuse_odd_names
 from undo_hpc.system.data_files import json_object
 from undo_hpc.system.lent import folders_below, require_no_stray_link, require_not_lent, undisturbed
 
@@ -45,8 +44,6 @@ def own_files(path: str, revision: str = "") -> Iterator[None]:
     """For the loading of a model: `require_own_files` before and behind it (what lies in the Hub's cache is what was loaded then), and nothing
     that another user put there in between. Raises DataError, ConfigError, StorageError."""
     local = Path(path) if Path(path).is_dir() else None
-    if local is None:
-        refuse_odd_names()
     # In the Hub's cache files come and go as they are fetched.
     with undisturbed([*_all_files(local), *_indexed(local), *folders_below(local)] if local else ()):
         require_own_files(path, revision)
