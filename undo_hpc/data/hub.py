@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from undo_hpc.config.schema import SourceConfig
+from undo_hpc.data.archives import plain_archives
 from undo_hpc.data.tables import BadRow, decoded, require_different, short_decimals
 from undo_hpc.errors import DataError, UndoError
 from undo_hpc.models.hub import unreachable
@@ -122,12 +123,7 @@ def _own_files_only(hub: str) -> Iterator[None]:
                     f"{hub}: the settings in its README name data files outside of it, {pattern} in {base_path}",
                     hint="ask who made it; or download it, look at these settings, and give its files as a local `path`",
                 )
-        found = find(pattern, base_path, *others, **named)
-        for file in found if Path(hub).is_absolute() else ():
-            require_not_lent(Path(file))
-            if led := stray_link(Path(file), Path(hub).resolve()):
-                log.warning("%s is a link to a file outside of the data, %s: its rows are read", *led)
-        return found
+        return list(find(pattern, base_path, *others, **named))
 
     def in_the_cache(self: Any) -> str:
         found = str(place(self))  # its version, which may stand in the README, too, is a part of this path
@@ -141,10 +137,20 @@ def _own_files_only(hub: str) -> Iterator[None]:
     data_files.resolve_pattern, builder.DatasetBuilder._build_cache_dir = of_its_own, in_the_cache
     try:
         folders = folders_below(Path(hub)) if Path(hub).is_absolute() else []
-        with undisturbed([*folders, *(file for at in folders for file in at.iterdir())]):
+        files = [file for at in folders for file in at.iterdir()]
+        with undisturbed([*folders, *files]), plain_archives(again=Path(hub).is_absolute()):
+            for file in files:  # not only what patterns find: some kinds of data have files beside these
+                _look_at(file, Path(hub).resolve())
             yield
     finally:
         data_files.resolve_pattern, builder.DatasetBuilder._build_cache_dir = find, place
+
+
+def _look_at(file: Path, folder: Path) -> None:
+    if file.is_file():
+        require_not_lent(file)
+        if file.is_relative_to(folder) and (led := stray_link(file, folder)):
+            log.warning("%s is a link to a file outside of the data, %s: its rows are read", *led)
 
 
 def _explained(error: Exception, source: SourceConfig) -> DataError:
