@@ -26,19 +26,18 @@ def plain_archives(*, again: bool) -> Iterator[None]:
     """
     from datasets.utils import extract
 
-    kinds = (extract.TarExtractor, extract.SevenZipExtractor, extract.RarExtractor, extract.ExtractManager)
-    before = [
-        (kind, name, kind.__dict__[name])
-        for kind, name in zip(kinds, ("extract",) * 3 + ("_do_extract",), strict=True)
-    ]
-    extract.TarExtractor.extract = staticmethod(_unpack)
-    extract.SevenZipExtractor.extract = extract.RarExtractor.extract = staticmethod(_refuse)
-    if again:
-        extract.ExtractManager._do_extract = lambda self, output_path, force_extract: True
+    ours = {
+        (extract.TarExtractor, "extract"): staticmethod(_unpack),
+        (extract.SevenZipExtractor, "extract"): staticmethod(_refuse),
+        (extract.RarExtractor, "extract"): staticmethod(_refuse),
+    } | ({(extract.ExtractManager, "_do_extract"): lambda *_: True} if again else {})
+    before = {(kind, name): kind.__dict__[name] for kind, name in ours}
     try:
+        for (kind, name), value in ours.items():
+            setattr(kind, name, value)
         yield
     finally:
-        for kind, name, value in before:
+        for (kind, name), value in before.items():
             setattr(kind, name, value)
 
 

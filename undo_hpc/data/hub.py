@@ -20,6 +20,7 @@ from undo_hpc.system.lent import folders_below, require_not_lent, stray_link, un
 
 log = logging.getLogger(__name__)
 
+_LOOK = "ask who made it; or download it, look at these settings, and give its files as a local `path`"
 _CONVERTED = "set `revision: refs/convert/parquet`, where the Hub keeps its own conversion of most data sets"
 # The commit that was read, as it stands in the addresses of its files and in the name of its folder in the cache of `datasets`.
 _COMMIT = re.compile(r"[@/]([0-9a-f]{40})/")
@@ -121,7 +122,7 @@ def _own_files_only(hub: str) -> Iterator[None]:
             if not named_here or ":" in part or ".." in Path(part).parts:
                 raise DataError(
                     f"{hub}: the settings in its README name data files outside of it, {pattern} in {base_path}",
-                    hint="ask who made it; or download it, look at these settings, and give its files as a local `path`",
+                    hint=_LOOK,
                 )
         return list(find(pattern, base_path, *others, **named))
 
@@ -129,8 +130,7 @@ def _own_files_only(hub: str) -> Iterator[None]:
         found = str(place(self))  # its version, which may stand in the README, too, is a part of this path
         if ".." in Path(found).parts or not Path(found).is_relative_to(self._cache_dir_root):
             raise DataError(
-                f"{hub}: the settings in its README name a place outside of the cache, {found}",
-                hint="ask who made it; or download it, look at these settings, and give its files as a local `path`",
+                f"{hub}: the settings in its README name a place outside of the cache, {found}", hint=_LOOK
             )
         return found
 

@@ -138,7 +138,7 @@ def _agree(a: Node, b: Node, names: list[str], held: frozenset[str], mode: Env) 
         both += all(defined) and LARGE not in env
         if both >= wanted and not (one and held & CORNERS):
             break
-    if one > 2 and (held & CORNERS or (one * 3 > both and integral(names, a, b) == names)):
+    if one > 2 and (held & CORNERS or (one * 3 > both and whole == names)):
         return False  # ln |x| is not ln x
     if held & _LOGARITHMS:  # 0 ln(4 - n) leaves three integers
         hidden += len(missed - compared)
